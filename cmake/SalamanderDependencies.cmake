@@ -1,0 +1,21 @@
+# Everything the project links, from Debian 12 packages (the Makefile's `deps` target installs them).
+find_package(Threads REQUIRED)
+find_package(Protobuf 3.21 REQUIRED)
+find_package(gRPC CONFIG REQUIRED)
+find_package(absl REQUIRED)
+find_package(prometheus-cpp CONFIG REQUIRED)
+# Debian's dnnl-config.cmake asks for OpenCL's headers, which the CPU engine does not need.
+find_library(DNNL_LIBRARY dnnl REQUIRED)
+find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.hpp REQUIRED)
+add_library(DNNL::dnnl SHARED IMPORTED)
+set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY}
+                                            INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE_DIR})
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(ucx CONFIG REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+if(SALAMANDER_TESTS)
+  find_package(GTest REQUIRED)
+endif()

@@ -1,0 +1,141 @@
+// The forward pass, written once over kernels/ops.h: over a span of a prompt, and over a decode batch.
+//
+// A SpanForward is resumable. Each layer has two phases; between them it may have to wait for earlier spans that other
+// workers compute:
+//
+//   kProject  norm, fused projection, q/k norm and RoPE, keys and values into the pages    needs nothing
+//   kMix      attention or recurrence, output projection, MLP                              needs earlier context
+//
+// The caller steps a span only when the phase's needs are met, publishes what a step produced, and may step other spans
+// in between:
+//
+//   SpanForward span(model, sequence, workspace…);
+//   while (span.phase() != SpanPhase::kFinished) { wait for span.needs; RETURN_IF_ERROR(span.Step()); publish; }
+#ifndef SALAMANDER_COMMON_ENGINE_FORWARD_H_
+#define SALAMANDER_COMMON_ENGINE_FORWARD_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/engine/model.h"
+#include "common/engine/sequence.h"
+
+namespace salamander::engine {
+
+// Scratch shared by all forward passes of one engine thread: nothing in it survives a Step. Sized at start for
+// `max_rows` rows (the longest span, or the largest decode batch).
+class Workspace {
+ public:
+  static absl::StatusOr<std::unique_ptr<Workspace>> Create(const Model& model, MemoryLedger& ledger, int64_t max_rows);
+  int64_t max_rows() const { return max_rows_; }
+
+ private:
+  friend class SpanForward;
+  friend class DecodeForward;
+  Workspace() = default;
+  int64_t max_rows_ = 0;
+  DeviceBuffer normed_;   // [rows, D]; also a layer's output before it is added
+  DeviceBuffer mixed_;    // [rows, widest attention output]
+  DeviceBuffer gate_up_;  // [rows, 2I]
+  DeviceBuffer act_;      // [rows, I]
+  DeviceBuffer blocks_;   // int32 [rows, kv heads, top blocks]
+};
+
+// What one span keeps between its steps: residual stream and the current layer's projection. Reused between spans.
+class SpanActivations {
+ public:
+  static absl::StatusOr<std::unique_ptr<SpanActivations>> Create(const Model& model, MemoryLedger& ledger,
+                                                                 int64_t max_rows);
+
+ private:
+  friend class SpanForward;
+  friend class DecodeForward;
+  SpanActivations() = default;
+  DeviceBuffer hidden_;      // [rows, D]
+  DeviceBuffer projection_;  // [rows, widest fused projection]
+};
+
+enum class SpanPhase { kProject, kMix, kFinished };
+
+// Engine thread only. The referenced objects outlive it.
+class SpanForward {
+ public:
+  // `tokens` are those of the span, which begins at position `begin` of a prompt of `prompt_tokens` (that length alone
+  // decides between the dense and the sparse regime).
+  SpanForward(Sequence& sequence, Workspace& workspace, SpanActivations& activations, absl::Span<const int32_t> tokens,
+              int64_t begin, int64_t prompt_tokens);
+
+  SpanPhase phase() const { return phase_; }
+  int64_t layer() const { return layer_; }
+  int64_t begin() const { return begin_; }
+  int64_t end() const { return begin_ + static_cast<int64_t>(tokens_.size()); }
+
+  // Runs the current phase and moves to the next. Before kMix of a sparse layer all keys and values of [0, begin) must
+  // be in the pages; of a lightning layer the state must be that after position begin - 1 (for begin 0: zeros).
+  // After kProject of a sparse layer the span's keys and values are in the pages; after kMix of a lightning layer the
+  // sequence's state is that after the span.
+  absl::Status Step();
+
+  // The residual stream of the last row, [D] float32 (host). Call when finished.
+  absl::StatusOr<std::vector<float>> LastHidden() const;
+
+  // For tests and captures: the block choice of the sparse layer whose kMix step ran last, [rows, kv_heads,
+  // top_blocks].
+  absl::Span<const int32_t> last_blocks() const;
+
+ private:
+  absl::Status Project();
+  absl::Status MixSparse();
+  absl::Status MixLightning();
+  absl::Status Mlp();
+
+  Sequence& sequence_;
+  Workspace& workspace_;
+  SpanActivations& activations_;
+  std::vector<int32_t> tokens_;
+  int64_t begin_;
+  bool sparse_regime_;
+  SpanPhase phase_ = SpanPhase::kProject;
+  int64_t layer_ = 0;
+};
+
+// One sequence of a decode step: `token` goes to position `position`.
+struct DecodeRow {
+  Sequence* sequence = nullptr;
+  int32_t token = 0;
+  int64_t position = 0;
+};
+
+// Engine thread only.
+class DecodeForward {
+ public:
+  static absl::StatusOr<std::unique_ptr<DecodeForward>> Create(const Model& model, MemoryLedger& ledger,
+                                                               int64_t max_batch);
+  int64_t max_batch() const { return max_batch_; }
+
+  // Runs every row's token and returns the logits, [rows, vocab] float32 (host), valid until the next call. At most
+  // max_batch rows. A row runs sparse if position + 1 ≥ dense_len.
+  absl::StatusOr<absl::Span<const float>> Step(absl::Span<const DecodeRow> rows);
+
+  // Logits after the prompt, from hidden rows as LastHidden gives them (host); each [D]. Same result form as Step.
+  absl::StatusOr<absl::Span<const float>> LogitsOf(absl::Span<const float* const> hidden_rows);
+
+ private:
+  DecodeForward() = default;
+  absl::StatusOr<absl::Span<const float>> Logits(int64_t rows);
+
+  const Model* model_ = nullptr;
+  int64_t max_batch_ = 0;
+  std::unique_ptr<Workspace> workspace_;
+  std::unique_ptr<SpanActivations> activations_;
+  DeviceBuffer logits_;
+  std::vector<float> host_logits_;
+};
+
+}  // namespace salamander::engine
+
+#endif  // SALAMANDER_COMMON_ENGINE_FORWARD_H_

@@ -1,0 +1,95 @@
+// A checkpoint's weights on a device, and the sizes derived from its configuration. Immutable after Load.
+#ifndef SALAMANDER_COMMON_ENGINE_MODEL_H_
+#define SALAMANDER_COMMON_ENGINE_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/base/memory_ledger.h"
+#include "common/model/checkpoint.h"
+#include "kernels/ops.h"
+
+namespace salamander::engine {
+
+// Device memory that frees itself and its place in the ledger.
+class DeviceBuffer {
+ public:
+  static absl::StatusOr<DeviceBuffer> Allocate(kernels::Ops& ops, MemoryLedger& ledger, MemoryOwner owner,
+                                               int64_t bytes);
+  DeviceBuffer() = default;
+  DeviceBuffer(DeviceBuffer&& other) noexcept;
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept;
+  ~DeviceBuffer();
+
+  void* data() const { return data_; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+  int64_t bytes() const { return hold_.bytes(); }
+
+ private:
+  kernels::Ops* ops_ = nullptr;
+  void* data_ = nullptr;
+  MemoryLedger::Hold hold_;
+};
+
+struct LayerWeights {
+  std::unique_ptr<kernels::Weight> projection;  // sparse: q·k·v·gate; lightning: q·k·v·z, stacked
+  std::unique_ptr<kernels::Weight> output;      // o_proj
+  std::unique_ptr<kernels::Weight> gate_up;
+  std::unique_ptr<kernels::Weight> down;
+  // float32 on the device; null where the model has none.
+  const float* input_norm = nullptr;
+  const float* post_attention_norm = nullptr;
+  const float* q_norm = nullptr;
+  const float* k_norm = nullptr;
+  const float* o_norm = nullptr;
+  const float* projection_bias = nullptr;
+  const float* output_bias = nullptr;
+};
+
+class Model {
+ public:
+  static absl::StatusOr<std::unique_ptr<Model>> Load(const model::Checkpoint& checkpoint, kernels::Ops* ops,
+                                                     MemoryLedger* ledger);
+
+  const model::Config& config() const { return config_; }
+  kernels::Ops& ops() const { return *ops_; }
+  const std::string& fingerprint() const { return fingerprint_; }
+
+  int64_t layers() const { return static_cast<int64_t>(config_.layers.size()); }
+  bool is_sparse(int64_t layer) const { return config_.layers[layer] == model::LayerKind::kSparse; }
+  const LayerWeights& layer(int64_t layer) const { return layers_[layer]; }
+  const kernels::Weight& embedding() const { return *embedding_; }
+  const kernels::Weight& lm_head() const { return lm_head_ ? *lm_head_ : *embedding_; }
+  const float* final_norm() const { return final_norm_; }
+  const kernels::SparseShape& sparse_shape() const { return sparse_; }
+  const kernels::LightningShape& lightning_shape() const { return lightning_; }
+
+  // Sizes that reservations, manifests and registrations are computed from.
+  int64_t page_bytes() const { return sparse_.kv.page_bytes(); }
+  int64_t state_bytes() const;  // of one lightning layer
+  // What Sequence::Create takes for a sequence of `tokens`: pages of all sparse layers, states of all lightning layers.
+  int64_t SequenceBytes(int64_t tokens) const;
+
+ private:
+  Model() = default;
+  model::Config config_;
+  std::string fingerprint_;
+  kernels::Ops* ops_ = nullptr;
+  MemoryLedger::Hold weights_hold_;
+  std::vector<DeviceBuffer> vectors_;  // norms and biases
+  std::vector<LayerWeights> layers_;
+  std::unique_ptr<kernels::Weight> embedding_, lm_head_;
+  const float* final_norm_ = nullptr;
+  kernels::SparseShape sparse_;
+  kernels::LightningShape lightning_;
+};
+
+}  // namespace salamander::engine
+
+#endif  // SALAMANDER_COMMON_ENGINE_MODEL_H_

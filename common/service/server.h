@@ -1,0 +1,44 @@
+// What every process serves: its own gRPC services, grpc.health.v1, server reflection, and /metrics over HTTP.
+#ifndef SALAMANDER_COMMON_SERVICE_SERVER_H_
+#define SALAMANDER_COMMON_SERVICE_SERVER_H_
+
+#include <grpcpp/impl/codegen/service_type.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/service/metrics.h"
+
+namespace salamander::service {
+
+// Largest gRPC message, both ways: a million-token prompt as text is several MB.
+inline constexpr int kMaxMessageBytes = 256 << 20;
+
+struct ServerOptions {
+  // host:port; port 0 picks a free one.
+  std::string listen = "127.0.0.1:0";
+  // The same for /metrics; empty: none.
+  std::string metrics_listen = "127.0.0.1:0";
+};
+
+class Server {
+ public:
+  // `services` outlive the server. UNAVAILABLE naming the address if it cannot be bound.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options, Metrics* metrics,
+                                                       const std::vector<grpc::Service*>& services);
+  virtual ~Server() = default;
+
+  // host:port with the real port.
+  virtual std::string address() const = 0;
+  virtual std::string metrics_address() const = 0;
+  // grpc.health.v1, for the whole server and for each service. Starts as false.
+  virtual void SetServing(bool serving) = 0;
+  // No new calls; those running may go on for `grace_seconds`, then they are cancelled. Blocks.
+  virtual void Shutdown(double grace_seconds) = 0;
+};
+
+}  // namespace salamander::service
+
+#endif  // SALAMANDER_COMMON_SERVICE_SERVER_H_

@@ -1,0 +1,166 @@
+// The one interface between the engine and a device: what the forward pass of MiniCPM-SALA needs, at the granularity
+// that suits both a CPU and a GPU. docs in ../docs/architecture.md; equations in the model's report.
+//
+// Order and threads: one engine thread calls an Ops; calls take effect in order. A backend may queue them
+// (asynchronously on a GPU); Synchronize() waits for all so far. Arguments are checked by the engine, not here.
+//
+// Memory: every pointer an op takes is from Allocate() of the same Ops unless it says "host". Activations have
+// activation_type() (float32 on the CPU), row-major; weights are prepared once; states and logits are float32.
+//
+// Ragged rows: ops that look at earlier context take a list of Rows, one per sequence. A prefill is one entry with
+// many rows, a decode step many entries with one row each.
+#ifndef SALAMANDER_KERNELS_OPS_H_
+#define SALAMANDER_KERNELS_OPS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "kernels/kv_layout.h"
+
+namespace salamander::kernels {
+
+// A view of row-major activations: `rows` rows of `cols` elements, `stride` elements from row to row.
+struct Matrix {
+  void* data = nullptr;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;
+};
+
+// A weight in the backend's own form. Freed with the handle, which must not outlive its Ops.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  virtual int64_t in_features() const = 0;
+  virtual int64_t out_features() const = 0;
+  // Device memory it takes.
+  virtual int64_t bytes() const = 0;
+};
+
+// A part of a fused weight: `rows` output features of `cols` inputs, BF16 or float32 as in the checkpoint (host).
+struct WeightPart {
+  const void* data = nullptr;
+  DType type = DType::kBFloat16;
+  int64_t rows = 0;
+  int64_t cols = 0;
+};
+
+// The rows of one sequence inside a batch: rows [row, row + rows) are its tokens at positions [position, …).
+struct SparseRows {
+  int64_t row = 0;
+  int64_t rows = 0;
+  int64_t position = 0;
+  // Host array of the layer's pages (pointers to device memory), enough for position + rows tokens.
+  std::byte* const* pages = nullptr;
+};
+struct LightningRows {
+  int64_t row = 0;
+  int64_t rows = 0;
+  int64_t position = 0;
+  // [heads, head_dim, head_dim] float32: in, the state before `position`; out, after the last row.
+  float* state = nullptr;
+};
+
+// Heads of a sparse layer. Column layout of its fused projection: q [heads·dim], k [kv_heads·dim], v [kv_heads·dim],
+// then the output gate [heads·dim] if the model has one.
+struct SparseShape {
+  int64_t heads = 0;
+  KvLayout kv;
+  int64_t init_blocks = 0;
+  int64_t local_blocks = 0;  // window_size / 64
+  int64_t top_blocks = 0;    // topk + local_blocks: how many block ids a row gets at most
+};
+
+// Heads of a lightning layer. Fused columns: q [heads·dim], k [kv_heads·dim], v [kv_heads·dim], then the gate z.
+struct LightningShape {
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  float scale = 1;            // of the output, lightning_scale
+  std::vector<float> slopes;  // per head: decay is exp(-slope) a token
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  virtual std::string name() const = 0;  // "cpu (avx512, 2 threads)"
+  virtual DType activation_type() const = 0;
+
+  // --- memory
+  // 64-byte aligned, contents undefined. RESOURCE_EXHAUSTED when the device has not that much.
+  virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
+  virtual void Free(void* memory) = 0;
+  virtual absl::Status CopyToDevice(void* to, const void* from_host, int64_t bytes) = 0;
+  virtual absl::Status CopyToHost(void* to_host, const void* from, int64_t bytes) = 0;
+  virtual absl::Status Zero(void* memory, int64_t bytes) = 0;
+  virtual absl::Status Synchronize() = 0;
+
+  // --- weights and matrix products
+  // Stacks the parts along their output features; all have the same number of inputs.
+  virtual absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(absl::Span<const WeightPart> parts) = 0;
+  // y [n, out] = x [n, in] · weightᵀ (+ bias [out] float32 if not null).
+  virtual absl::Status MatMul(const Matrix& x, const Weight& weight, const float* bias, const Matrix& y) = 0;
+  // The same with float32 results, for logits.
+  virtual absl::Status MatMulLogits(const Matrix& x, const Weight& weight, float* logits, int64_t logits_stride) = 0;
+
+  // --- element-wise
+  // hidden [n, D] = row tokens[i] (host) of table [V, D] · scale. The table is a prepared weight of one part.
+  virtual absl::Status Embed(absl::Span<const int32_t> tokens, const Weight& table, float scale,
+                             const Matrix& hidden) = 0;
+  // hidden += delta_scale · delta, unless delta.data is null; then x = RMSNorm(hidden, eps) · norm [D] · x_scale.
+  // No x wanted: x.data null.
+  virtual absl::Status AddRmsNorm(const Matrix& hidden, const Matrix& delta, float delta_scale, const float* norm,
+                                  float eps, float x_scale, const Matrix& x) = 0;
+  // Per head in place: RMSNorm with weight [dim] (skipped if null), then RoPE at position + row (skipped if
+  // theta == 0; halves rotated). `x` is the columns of q or of k: [n, heads·dim].
+  virtual absl::Status HeadNormRope(const Matrix& x, int64_t head_dim, const float* norm, float eps, float theta,
+                                    absl::Span<const int64_t> positions) = 0;
+  // out [n, I] = SiLU(gate_up[:, :I]) · gate_up[:, I:2I].
+  virtual absl::Status SiluMul(const Matrix& gate_up, const Matrix& out) = 0;
+  // x = RMSNorm over the whole row with weight [cols] (skipped if null), then · sigmoid(gate) (skipped if null data).
+  virtual absl::Status NormGate(const Matrix& x, const float* norm, float eps, const Matrix& gate) = 0;
+
+  // --- lightning attention (Lightning Attention-2, arXiv 2401.04658; no factor per layer)
+  // S_t = λ S_{t-1} + k_t v_tᵀ;  out_t = scale · q_t S_t. q [n, heads·dim], k and v [n, kv_heads·dim],
+  // out [n, heads·dim]. Updates every state in place. Prefill is chunked, one row is the recurrent step.
+  virtual absl::Status Lightning(const LightningShape& shape, const Matrix& q, const Matrix& k, const Matrix& v,
+                                 absl::Span<const LightningRows> sequences, const Matrix& out) = 0;
+
+  // --- InfLLM-V2 (arXiv 2509.24663)
+  // Writes rows of k and v [n, kv_heads·dim] into the pages at their positions.
+  virtual absl::Status AppendKv(const SparseShape& shape, const Matrix& k, const Matrix& v,
+                                absl::Span<const SparseRows> sequences) = 0;
+  // Computes the K1 and K2 windows that end in (from, to] tokens, from keys in the pages: all windows whole in `to`
+  // tokens and not whole in `from`.
+  virtual absl::Status PoolTiers(const SparseShape& shape, std::byte* const* pages, int64_t from, int64_t to) = 0;
+  // Stage 1: scores over K2 and K1, pooled to blocks, running top-k; no [rows, windows] array is kept. The lower block
+  // wins ties. blocks: [n, kv_heads, top_blocks] int32, ascending, padded with -1. Tiers must reach every row.
+  virtual absl::Status SelectBlocks(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
+                                    int32_t* blocks) = 0;
+  // Stage 2: causal softmax attention over the chosen blocks. out [n, heads·dim].
+  virtual absl::Status AttendBlocks(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
+                                    const int32_t* blocks, const Matrix& out) = 0;
+  // Causal softmax attention over everything, for the dense regime.
+  virtual absl::Status AttendDense(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
+                                   const Matrix& out) = 0;
+};
+
+// Instruction sets of the CPU backend, worst first.
+enum class CpuIsa { kPortable, kAvx2, kAvx512 };
+std::string CpuIsaName(CpuIsa isa);
+// The best this machine has.
+CpuIsa DetectCpuIsa();
+// The CPU backend. `threads` ≥ 1 workers including the calling thread; INVALID_ARGUMENT otherwise, or when the machine
+// lacks `isa`.
+absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(int threads, CpuIsa isa = DetectCpuIsa());
+
+}  // namespace salamander::kernels
+
+#endif  // SALAMANDER_KERNELS_OPS_H_
