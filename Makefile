@@ -1,0 +1,60 @@
+# Two commands matter: `make demo` (build, serve a small trained model, find a hidden key in a long document) and
+# `make test` (everything). Each target installs what it needs on a fresh Debian 12.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+CTEST := ctest --output-on-failure --no-tests=error
+
+PACKAGES := g++ cmake ninja-build ccache pkg-config git python3 python3-venv clang-format \
+  libgrpc++-dev libgrpc-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev \
+  libucx-dev prometheus-cpp-dev libdnnl-dev libsentencepiece-dev libxxhash-dev libspdlog-dev \
+  nlohmann-json3-dev libgtest-dev libgmock-dev
+
+.PHONY: help deps build test demo bench lint sanitize python clean
+
+help:
+	@echo "make demo      build, serve the demo model, find a key hidden in a document of over 100,000 tokens"
+	@echo "make test      build and run all tests"
+	@echo "make build     build only ($(BUILD)/bin)"
+	@echo "make bench     measure this machine and write docs/benchmarks.md"
+	@echo "make lint      format, include rules, header checks"
+	@echo "make sanitize  unit and in-process cluster tests under ASan+UBSan and TSan"
+
+# Installs only what is missing, so that a machine that has everything needs no network.
+deps:
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then echo "installing:" $$missing; \
+	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; fi
+
+$(BUILD)/build.ninja: | deps
+	cmake -S . -B $(BUILD) -G Ninja $(CMAKE_FLAGS)
+
+build: deps $(BUILD)/build.ninja
+	ninja -C $(BUILD) -j $(JOBS)
+
+# The Python client with its test tools, in a virtual environment of its own.
+python: deps
+	tools/python_env.sh $(BUILD)/venv
+
+test: build python lint
+	$(CTEST) --test-dir $(BUILD) -j $(JOBS)
+
+demo: build
+	python3 tools/demo/demo.py --bin $(BUILD)/bin
+
+bench: build
+	python3 tools/bench/bench.py --bin $(BUILD)/bin --out docs/benchmarks.md
+
+lint: deps
+	tools/lint.sh
+
+sanitize: deps
+	cmake -S . -B $(BUILD)-asan -G Ninja -DSALAMANDER_SANITIZER=address,undefined
+	ninja -C $(BUILD)-asan -j $(JOBS)
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(CTEST) --test-dir $(BUILD)-asan -L 'unit|inprocess' -j $(JOBS)
+	cmake -S . -B $(BUILD)-tsan -G Ninja -DSALAMANDER_SANITIZER=thread
+	ninja -C $(BUILD)-tsan -j $(JOBS)
+	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp:halt_on_error=1 $(CTEST) --test-dir $(BUILD)-tsan -L 'unit|inprocess' -j $(JOBS)
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan
