@@ -15,12 +15,15 @@ namespace salamander::service {
 struct RegistrationOptions {
   std::vector<std::string> routers;  // host:port each
   v1::WorkerHello hello;
-  // Asked once per beat; any thread.
+  // The three run on the registration's own thread, one at a time; none may destroy the registration.
+  // Asked once per beat.
   std::function<v1::Heartbeat()> heartbeat;
-  // The union of what all routers said, whenever it changes; any thread, one call at a time.
+  // The union of what all routers now connected said, whenever it changes. Empty when none is.
   std::function<void(const v1::Peers&)> on_peers;
-  // A router refused the worker for good (fingerprint, version, name): the process should end with this.
+  // A router refused the worker for good (fingerprint, version, name): the process should end with this. Called once,
+  // with the first refusal.
   std::function<void(absl::Status)> on_refused;
+  // Before the second attempt; doubles up to 10 s, and starts again after a success.
   double retry_seconds = 1;
 };
 
@@ -29,12 +32,12 @@ class Registration {
  public:
   explicit Registration(RegistrationOptions options);
   ~Registration();
-  // Sends a heartbeat now, not at the next beat: readiness or drain changed.
+  // Sends a heartbeat now, not at the next beat: readiness or drain changed. Any thread; does not wait.
   void Beat();
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace salamander::service

@@ -9,12 +9,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/service/channel.h"
 #include "common/service/metrics.h"
 
 namespace salamander::service {
-
-// Largest gRPC message, both ways: a million-token prompt as text is several MB.
-inline constexpr int kMaxMessageBytes = 256 << 20;
 
 struct ServerOptions {
   // host:port; port 0 picks a free one.
@@ -25,7 +23,8 @@ struct ServerOptions {
 
 class Server {
  public:
-  // `services` outlive the server. UNAVAILABLE naming the address if it cannot be bound.
+  // `metrics` and `services` (which use the callback API) outlive the server. UNAVAILABLE naming the address if it
+  // cannot be bound.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options, Metrics* metrics,
                                                        const std::vector<grpc::Service*>& services);
   virtual ~Server() = default;

@@ -1,0 +1,34 @@
+// How every process of the project dials another, and the limits both ends agree on.
+//
+//   auto stub = v1::Inference::NewStub(service::MakeChannel("127.0.0.1:7000"));
+//
+// The one place for credentials: all channels are insecure today.
+#ifndef SALAMANDER_COMMON_SERVICE_CHANNEL_H_
+#define SALAMANDER_COMMON_SERVICE_CHANNEL_H_
+
+#include <grpcpp/channel.h>
+#include <grpcpp/server_builder.h>
+
+#include <memory>
+#include <string>
+
+namespace salamander::service {
+
+// Largest gRPC message, both ways: a million-token prompt as text is several MB.
+inline constexpr int kMaxMessageBytes = 256 << 20;
+
+// Either end pings an otherwise silent connection this often and gives it up when no answer came in time, so a host
+// that vanished without a word is noticed in about their sum.
+inline constexpr int kKeepaliveTimeMs = 2000;
+inline constexpr int kKeepaliveTimeoutMs = 3000;
+
+// Connects lazily, at the first call, and again after failures (0.2 s to 2 s apart). Never through an HTTP proxy: the
+// peers of a cluster reach each other directly.
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
+
+// The server's side of the same agreement, and bounds on what clients can make it hold.
+void ConfigureServer(grpc::ServerBuilder& builder);
+
+}  // namespace salamander::service
+
+#endif  // SALAMANDER_COMMON_SERVICE_CHANNEL_H_

@@ -1,0 +1,124 @@
+#include "common/service/flags.h"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+#include "common/service/process.h"
+
+ABSL_FLAG(std::string, listen, salamander::service::ServerOptions().listen, "host:port of gRPC; port 0: a free one");
+ABSL_FLAG(std::string, metrics_listen, salamander::service::ServerOptions().metrics_listen,
+          "host:port of /metrics; port 0: a free one; empty: none");
+ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error");
+ABSL_FLAG(bool, die_with_parent, false, "stop when the process that started this one ends");
+ABSL_FLAG(double, grace_seconds, 30, "how long a stopping process lets running requests go on");
+ABSL_FLAG(std::string, model, "", "checkpoint folder");
+ABSL_FLAG(std::vector<std::string>, routers, {}, "host:port of every router, separated by commas");
+ABSL_FLAG(std::string, name, "", "unique in the cluster; default: role and instance");
+ABSL_FLAG(std::string, advertise, "", "host:port routers reach this worker at; default: where it listens");
+ABSL_FLAG(int32_t, threads, salamander::service::WorkerOptions().threads, "threads that compute");
+ABSL_FLAG(int64_t, memory_bytes, 0, "memory for weights, requests and transfers; 0: 80% of the machine's");
+ABSL_FLAG(int64_t, transfer_buffer_bytes, salamander::service::WorkerOptions().transfer_buffer_bytes,
+          "memory for items being received; senders wait when it is used up");
+ABSL_FLAG(double, min_link_bytes_per_second, 0, "links to peers slower than this are refused; 0: none is");
+ABSL_FLAG(double, missing_item_seconds, salamander::service::WorkerOptions().missing_item_seconds,
+          "an item this late after its span was finished is lost");
+ABSL_FLAG(std::string, ucx_transports, "", "UCX_TLS");
+ABSL_FLAG(std::string, ucx_net_devices, "", "UCX_NET_DEVICES");
+ABSL_FLAG(std::string, capture_dir, "", "folder for what requests received, as REQUEST.safetensors (decode workers)");
+
+namespace salamander::service {
+namespace {
+
+constexpr double kMaxSeconds = 86400;
+constexpr int64_t kMaxBytes = std::numeric_limits<int64_t>::max();
+// One item of the largest model, a 2 MiB state, must fit several times.
+constexpr int64_t kMinTransferBufferBytes = 16 << 20;
+
+template <typename T>
+absl::Status CheckRange(const std::string& flag, T value, T lowest, T highest) {
+  if (value >= lowest && value <= highest) return absl::OkStatus();  // false for NaN
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, " must be from ", lowest, " to ", highest, ", got ", value));
+}
+
+absl::StatusOr<LogLevel> ParseLogLevel(const std::string& text) {
+  if (text == "debug") return LogLevel::kDebug;
+  if (text == "info") return LogLevel::kInfo;
+  if (text == "warning") return LogLevel::kWarning;
+  if (text == "error") return LogLevel::kError;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--log_level must be debug, info, warning or error, got \"", text, "\""));
+}
+
+}  // namespace
+
+absl::Status CheckFlag(const std::string& flag, int64_t value, int64_t lowest, int64_t highest) {
+  return CheckRange(flag, value, lowest, highest);
+}
+
+absl::Status CheckFlag(const std::string& flag, double value, double lowest, double highest) {
+  return CheckRange(flag, value, lowest, highest);
+}
+
+absl::Status ParseFlags(int argc, char** argv, const std::string& usage) {
+  absl::SetProgramUsageMessage(usage);
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  if (rest.size() <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("unexpected argument \"", rest[1], "\"; flags are --name=value"));
+}
+
+absl::StatusOr<double> StartProcessFromFlags(const std::string& process) {
+  if (absl::GetFlag(FLAGS_die_with_parent)) DieWithParent();
+  ASSIGN_OR_RETURN(const LogLevel level, ParseLogLevel(absl::GetFlag(FLAGS_log_level)));
+  InitLog(process, level);
+  const double grace = absl::GetFlag(FLAGS_grace_seconds);
+  RETURN_IF_ERROR(CheckFlag("grace_seconds", grace, 0.0, kMaxSeconds));
+  return grace;
+}
+
+absl::StatusOr<ServerOptions> ServerOptionsFromFlags() {
+  ServerOptions options;
+  options.listen = absl::GetFlag(FLAGS_listen);
+  options.metrics_listen = absl::GetFlag(FLAGS_metrics_listen);
+  return options;
+}
+
+absl::StatusOr<std::string> ModelFromFlags() {
+  std::string model = absl::GetFlag(FLAGS_model);
+  if (model.empty()) return absl::InvalidArgumentError("--model must name a checkpoint folder");
+  return model;
+}
+
+absl::StatusOr<WorkerOptions> WorkerOptionsFromFlags() {
+  WorkerOptions options;
+  ASSIGN_OR_RETURN(options.server, ServerOptionsFromFlags());
+  ASSIGN_OR_RETURN(options.model, ModelFromFlags());
+  options.routers = absl::GetFlag(FLAGS_routers);
+  if (options.routers.empty()) return absl::InvalidArgumentError("--routers must name at least one host:port");
+  options.name = absl::GetFlag(FLAGS_name);
+  options.advertise = absl::GetFlag(FLAGS_advertise);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  RETURN_IF_ERROR(CheckFlag("threads", int64_t{options.threads}, int64_t{1}, int64_t{1024}));
+  options.memory_bytes = absl::GetFlag(FLAGS_memory_bytes);
+  RETURN_IF_ERROR(CheckFlag("memory_bytes", options.memory_bytes, int64_t{0}, kMaxBytes));
+  options.transfer_buffer_bytes = absl::GetFlag(FLAGS_transfer_buffer_bytes);
+  RETURN_IF_ERROR(
+      CheckFlag("transfer_buffer_bytes", options.transfer_buffer_bytes, kMinTransferBufferBytes, kMaxBytes));
+  options.min_link_bytes_per_second = absl::GetFlag(FLAGS_min_link_bytes_per_second);
+  RETURN_IF_ERROR(CheckFlag("min_link_bytes_per_second", options.min_link_bytes_per_second, 0.0, 1e15));
+  options.missing_item_seconds = absl::GetFlag(FLAGS_missing_item_seconds);
+  RETURN_IF_ERROR(CheckFlag("missing_item_seconds", options.missing_item_seconds, 0.001, kMaxSeconds));
+  options.ucx_transports = absl::GetFlag(FLAGS_ucx_transports);
+  options.ucx_net_devices = absl::GetFlag(FLAGS_ucx_net_devices);
+  options.capture_dir = absl::GetFlag(FLAGS_capture_dir);
+  return options;
+}
+
+}  // namespace salamander::service

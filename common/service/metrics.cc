@@ -1,0 +1,178 @@
+#include "common/service/metrics.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "common/service/version.h"
+
+namespace salamander::service {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+
+std::vector<ClientMetric::Label> ToClientLabels(const Labels& labels) {
+  std::vector<ClientMetric::Label> result;
+  for (const auto& [name, value] : labels) result.push_back({name, value});
+  return result;
+}
+
+double ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  double total_pages = 0, resident_pages = 0;
+  statm >> total_pages >> resident_pages;
+  return resident_pages * static_cast<double>(sysconf(_SC_PAGESIZE));
+}
+
+double CpuSeconds() {
+  timespec used{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
+}
+
+double CountEntries(const char* folder) {
+  std::error_code error;
+  double entries = 0;
+  std::filesystem::directory_iterator end;
+  for (auto it = std::filesystem::directory_iterator(folder, error); !error && it != end; it.increment(error)) {
+    ++entries;
+  }
+  return entries;
+}
+
+}  // namespace
+
+const std::vector<double>& SecondsBuckets() {
+  static const std::vector<double> buckets = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                                              1,     2.5,    5,     10,   30,    60,   120, 300,  600};
+  return buckets;
+}
+
+const std::vector<double>& TokenBuckets() {
+  static const std::vector<double> buckets = {1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 524288, 1048576};
+  return buckets;
+}
+
+// Collects the registry's metrics and those read at scrape time. Shared with the exposer, which may be in a scrape
+// while the Metrics object goes away: that empties `families` and `ledgers` first.
+struct Metrics::Impl : prometheus::Collectable {
+  struct Reader {
+    Labels labels;
+    std::function<double()> read;
+  };
+  struct ReadFamily {
+    std::string help;
+    MetricType type;
+    std::vector<Reader> readers;
+  };
+
+  std::vector<MetricFamily> Collect() const override {
+    std::vector<MetricFamily> result = registry.Collect();
+    std::lock_guard lock(mutex);
+    for (const auto& [name, family] : families) {
+      MetricFamily collected{name, family.help, family.type, {}};
+      for (const Reader& reader : family.readers) {
+        ClientMetric metric;
+        metric.label = ToClientLabels(reader.labels);
+        (family.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = reader.read();
+        collected.metric.push_back(std::move(metric));
+      }
+      result.push_back(std::move(collected));
+    }
+    if (!ledgers.empty()) result.push_back(CollectLedgers());
+    return result;
+  }
+
+  // One consistent snapshot per ledger, so that the owners and `free` add up to `capacity` in every scrape.
+  MetricFamily CollectLedgers() const {
+    MetricFamily result{
+        "salamander_memory_bytes", "Memory ledger by owner; all but capacity add up to it.", MetricType::Gauge, {}};
+    const auto add = [&result](std::string_view owner, int64_t bytes) {
+      ClientMetric metric;
+      metric.label = {{"owner", std::string(owner)}};
+      metric.gauge.value = static_cast<double>(bytes);
+      result.metric.push_back(std::move(metric));
+    };
+    for (const MemoryLedger* ledger : ledgers) {
+      const MemoryLedger::Snapshot now = ledger->Read();
+      for (int owner = 0; owner < kMemoryOwners; ++owner) {
+        add(MemoryOwnerName(static_cast<MemoryOwner>(owner)), now.held[owner]);
+      }
+      add("free", now.free);
+      add("capacity", now.capacity);
+    }
+    return result;
+  }
+
+  void AddReader(const std::string& name, const std::string& help, MetricType type, const Labels& labels,
+                 std::function<double()> read) {
+    std::lock_guard lock(mutex);
+    ReadFamily& family = families.try_emplace(name, ReadFamily{help, type, {}}).first->second;
+    family.readers.push_back({labels, std::move(read)});
+  }
+
+  prometheus::Registry registry;
+  mutable std::mutex mutex;
+  std::map<std::string, ReadFamily> families;
+  std::vector<const MemoryLedger*> ledgers;
+};
+
+Metrics::Metrics(const std::string& role) : impl_(std::make_shared<Impl>()) {
+  Gauge("salamander_build_info", "Always 1; the labels say which build and role this is.",
+        {{"role", role}, {"version", BuildVersion()}})
+      .Set(1);
+  Gauge("salamander_process_start_time_seconds", "When the process started, since the Unix epoch.")
+      .Set(std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count());
+  GaugeFrom("salamander_process_resident_bytes", "Resident memory.", {}, ResidentBytes);
+  GaugeFrom("salamander_process_open_fds", "Open file descriptors.", {}, [] { return CountEntries("/proc/self/fd"); });
+  GaugeFrom("salamander_process_threads", "Threads.", {}, [] { return CountEntries("/proc/self/task"); });
+  CounterFrom("salamander_process_cpu_seconds_total", "Processor time used, user and system.", {}, CpuSeconds);
+}
+
+Metrics::~Metrics() {
+  std::lock_guard lock(impl_->mutex);
+  impl_->families.clear();
+  impl_->ledgers.clear();
+}
+
+prometheus::Counter& Metrics::Counter(const std::string& name, const std::string& help, const Labels& labels) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(impl_->registry).Add(labels);
+}
+
+prometheus::Gauge& Metrics::Gauge(const std::string& name, const std::string& help, const Labels& labels) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(impl_->registry).Add(labels);
+}
+
+prometheus::Histogram& Metrics::Histogram(const std::string& name, const std::string& help,
+                                          const std::vector<double>& buckets, const Labels& labels) {
+  return prometheus::BuildHistogram().Name(name).Help(help).Register(impl_->registry).Add(labels, buckets);
+}
+
+void Metrics::CounterFrom(const std::string& name, const std::string& help, const Labels& labels,
+                          std::function<double()> read) {
+  impl_->AddReader(name, help, MetricType::Counter, labels, std::move(read));
+}
+
+void Metrics::GaugeFrom(const std::string& name, const std::string& help, const Labels& labels,
+                        std::function<double()> read) {
+  impl_->AddReader(name, help, MetricType::Gauge, labels, std::move(read));
+}
+
+void Metrics::ExportLedger(const MemoryLedger* ledger) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->ledgers.push_back(ledger);
+}
+
+std::shared_ptr<prometheus::Collectable> Metrics::collectable() const { return impl_; }
+
+}  // namespace salamander::service
