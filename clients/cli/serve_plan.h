@@ -1,0 +1,66 @@
+// What `serve` starts: which programs, with which flags.
+#ifndef SALAMANDER_CLIENTS_CLI_SERVE_PLAN_H_
+#define SALAMANDER_CLIENTS_CLI_SERVE_PLAN_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace salamander::cli {
+
+struct ServeOptions {
+  std::string model;
+  int32_t prefill_workers = 2;
+  int32_t decode_workers = 1;
+  std::string listen = "127.0.0.1:7000";
+  std::string metrics_listen = "127.0.0.1:0";
+  double grace_seconds = 30;
+  // Of each worker; not given: this machine's share (see PlanThreads and PlanMemory).
+  std::optional<int32_t> threads;
+  std::optional<int64_t> memory_bytes;
+  // Passed on when given; otherwise the programs' own defaults hold.
+  std::optional<int64_t> span_tokens;
+  std::optional<std::string> codec;
+  std::optional<int32_t> max_logprobs;
+  std::optional<int64_t> default_max_tokens;
+  std::optional<int64_t> max_total_tokens;
+  std::optional<int64_t> queue_limit;
+  std::optional<int64_t> max_batch;
+  std::optional<std::string> capture_dir;
+  std::optional<std::string> log_level;
+};
+
+// INVALID_ARGUMENT naming the flag.
+absl::Status CheckServeOptions(const ServeOptions& options);
+
+struct Machine {
+  int64_t cores = 1;
+  int64_t memory_bytes = 0;
+};
+Machine ThisMachine();
+
+// Threads per worker: decode workers, bound by memory rate, share a quarter of the cores, prefill workers the rest; at
+// least one each.
+struct ThreadPlan {
+  int64_t prefill = 1;
+  int64_t decode = 1;
+};
+ThreadPlan PlanThreads(int64_t cores, int64_t prefill_workers, int64_t decode_workers);
+// Ledger of each worker: 80% of the machine's memory, divided by the workers.
+int64_t PlanMemory(int64_t machine_bytes, int64_t workers);
+
+struct ChildPlan {
+  std::string name;
+  std::string program;  // file name, beside the command's own
+  std::vector<std::string> args;
+};
+ChildPlan PlanRouter(const ServeOptions& options);
+// Prefill workers first. `router` is the address the router serves on.
+std::vector<ChildPlan> PlanWorkers(const ServeOptions& options, const Machine& machine, const std::string& router);
+
+}  // namespace salamander::cli
+
+#endif  // SALAMANDER_CLIENTS_CLI_SERVE_PLAN_H_

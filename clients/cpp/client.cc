@@ -1,0 +1,90 @@
+#include "clients/cpp/client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "clients/cpp/convert.h"
+#include "clients/cpp/generate_call.h"
+#include "common/base/status_macros.h"
+#include "common/service/channel.h"
+#include "common/service/grpc_status.h"
+#include "salamander/v1/cluster.grpc.pb.h"
+#include "salamander/v1/inference.grpc.pb.h"
+
+namespace salamander::client {
+
+struct Client::Impl {
+  explicit Impl(const std::shared_ptr<grpc::Channel>& connected)
+      : inference(v1::Inference::NewStub(connected)), cluster(v1::Cluster::NewStub(connected)) {}
+  std::unique_ptr<v1::Inference::Stub> inference;
+  std::unique_ptr<v1::Cluster::Stub> cluster;
+};
+
+Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Client::~Client() = default;
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+
+absl::StatusOr<Client> Client::Connect(const std::string& target, absl::Duration timeout) {
+  std::shared_ptr<grpc::Channel> channel = service::MakeChannel(target);
+  if (!channel->WaitForConnected(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout))) {
+    return absl::UnavailableError(absl::StrCat("no connection to ", target, " after ", absl::FormatDuration(timeout)));
+  }
+  return Client(std::make_unique<Impl>(channel));
+}
+
+std::unique_ptr<GenerateCall> Client::Generate(const GenerateRequest& request, const CallOptions& options) const {
+  return std::make_unique<GenerateCall>(
+      std::make_unique<GenerateCall::Impl>(*impl_->inference, ToProto(request), options));
+}
+
+absl::StatusOr<Completion> Client::Complete(const GenerateRequest& request, const CallOptions& options,
+                                            const std::function<void(const Event&)>& on_event) const {
+  std::unique_ptr<GenerateCall> call = Generate(request, options);
+  Completion completion;
+  while (true) {
+    ASSIGN_OR_RETURN(Event event, call->Next());
+    if (on_event) on_event(event);
+    if (auto* accepted = std::get_if<Accepted>(&event)) completion.request_id = accepted->request_id;
+    if (auto* chunk = std::get_if<TokenChunk>(&event)) {
+      completion.tokens.insert(completion.tokens.end(), chunk->ids.begin(), chunk->ids.end());
+      completion.text += chunk->text;
+      completion.logprobs.insert(completion.logprobs.end(), chunk->logprobs.begin(), chunk->logprobs.end());
+    }
+    if (auto* finished = std::get_if<Finished>(&event)) {
+      completion.finished = std::move(*finished);
+      return completion;
+    }
+  }
+}
+
+absl::StatusOr<std::vector<int32_t>> Client::Tokenize(const Prompt& prompt, const CallOptions& options) const {
+  grpc::ClientContext context;
+  SetDeadline(context, options);
+  v1::TokenizeRequest request;
+  *request.mutable_prompt() = ToProto(prompt);
+  v1::TokenizeResponse response;
+  RETURN_IF_ERROR(service::FromGrpc(impl_->inference->Tokenize(&context, request, &response)));
+  return std::vector<int32_t>(response.ids().begin(), response.ids().end());
+}
+
+absl::StatusOr<ModelInfo> Client::GetModel(const CallOptions& options) const {
+  grpc::ClientContext context;
+  SetDeadline(context, options);
+  v1::GetModelResponse response;
+  RETURN_IF_ERROR(service::FromGrpc(impl_->inference->GetModel(&context, v1::GetModelRequest(), &response)));
+  return FromProto(response);
+}
+
+absl::StatusOr<ClusterStatus> Client::GetStatus(const CallOptions& options) const {
+  grpc::ClientContext context;
+  SetDeadline(context, options);
+  v1::GetStatusResponse response;
+  RETURN_IF_ERROR(service::FromGrpc(impl_->cluster->GetStatus(&context, v1::GetStatusRequest(), &response)));
+  return FromProto(response);
+}
+
+}  // namespace salamander::client

@@ -1,0 +1,88 @@
+// The C++ client of a Salamander router.
+//
+//   ASSIGN_OR_RETURN(client::Client client, client::Client::Connect("127.0.0.1:7000"));
+//   client::GenerateRequest request{.prompt = client::Text("Once upon a time"), .max_tokens = 64};
+//   ASSIGN_OR_RETURN(client::Completion answer, client.Complete(request));
+//
+// or event by event, with progress while a long prompt is prefilled:
+//
+//   std::unique_ptr<client::GenerateCall> call = client.Generate(request, {.timeout = absl::Seconds(30)});
+//   for (bool done = false; !done;) {
+//     ASSIGN_OR_RETURN(client::Event event, call->Next());
+//     if (auto* progress = std::get_if<client::Progress>(&event)) ShowProgress(*progress);
+//     if (auto* chunk = std::get_if<client::TokenChunk>(&event)) std::cout << chunk->text;
+//     done = std::holds_alternative<client::Finished>(event);
+//   }
+//
+// Errors are the router's gRPC statuses with the same code and message (inference.proto lists them). UNAVAILABLE may be
+// sent again, RESOURCE_EXHAUSTED later; the client never retries by itself. No gRPC or protobuf header is included.
+#ifndef SALAMANDER_CLIENTS_CPP_CLIENT_H_
+#define SALAMANDER_CLIENTS_CPP_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "clients/cpp/types.h"
+
+namespace salamander::client {
+
+struct CallOptions {
+  // Sent to the router as the gRPC deadline: when it passes, all workers stop and the call ends in DEADLINE_EXCEEDED.
+  absl::Duration timeout = absl::InfiniteDuration();
+};
+
+// One running Generate. Next() from one thread at a time; Cancel() from any.
+class GenerateCall {
+ public:
+  struct Impl;
+  explicit GenerateCall(std::unique_ptr<Impl> impl);
+  // Cancels the request if it still runs, and waits for the call's end (not for the workers').
+  ~GenerateCall();
+  GenerateCall(const GenerateCall&) = delete;
+  GenerateCall& operator=(const GenerateCall&) = delete;
+
+  // Blocks until the next event. Finished is the last one. An error ends the call: asking again gives the same error;
+  // asking after Finished gives FAILED_PRECONDITION.
+  absl::StatusOr<Event> Next();
+  // Every worker stops within one span or decode step. A Next() that waits returns CANCELLED.
+  void Cancel();
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+// A connection to one router. Thread-safe; movable. Calls must end before it does.
+class Client {
+ public:
+  // `target` is HOST:PORT. UNAVAILABLE naming the target if no connection stands after `timeout`.
+  static absl::StatusOr<Client> Connect(const std::string& target, absl::Duration timeout = absl::Seconds(5));
+  ~Client();
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+
+  // Starts a request; errors come out of the call's Next().
+  std::unique_ptr<GenerateCall> Generate(const GenerateRequest& request, const CallOptions& options = {}) const;
+  // Runs a request to its end. `on_event`, if given, sees every event on this thread.
+  absl::StatusOr<Completion> Complete(const GenerateRequest& request, const CallOptions& options = {},
+                                      const std::function<void(const Event&)>& on_event = nullptr) const;
+
+  // The token ids that Generate would run for this prompt.
+  absl::StatusOr<std::vector<int32_t>> Tokenize(const Prompt& prompt, const CallOptions& options = {}) const;
+  absl::StatusOr<ModelInfo> GetModel(const CallOptions& options = {}) const;
+  absl::StatusOr<ClusterStatus> GetStatus(const CallOptions& options = {}) const;
+
+ private:
+  struct Impl;
+  explicit Client(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace salamander::client
+
+#endif  // SALAMANDER_CLIENTS_CPP_CLIENT_H_

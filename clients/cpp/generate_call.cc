@@ -1,0 +1,60 @@
+#include "clients/cpp/generate_call.h"
+
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "clients/cpp/convert.h"
+#include "common/service/grpc_status.h"
+
+namespace salamander::client {
+
+void SetDeadline(grpc::ClientContext& context, const CallOptions& options) {
+  if (options.timeout == absl::InfiniteDuration()) return;
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(options.timeout));
+}
+
+GenerateCall::Impl::Impl(v1::Inference::Stub& stub, const v1::GenerateRequest& request, const CallOptions& options) {
+  SetDeadline(context, options);
+  reader = stub.Generate(&context, request);
+}
+
+GenerateCall::Impl::~Impl() {
+  if (ended) return;
+  context.TryCancel();
+  // Nobody is left to tell; the status of a cancelled call says nothing new.
+  End().IgnoreError();
+}
+
+absl::Status GenerateCall::Impl::End() {
+  v1::GenerateResponse rest;
+  while (reader->Read(&rest)) {
+  }
+  ended = true;
+  return service::FromGrpc(reader->Finish());
+}
+
+absl::StatusOr<Event> GenerateCall::Impl::Next() {
+  if (ended) return status;
+  v1::GenerateResponse response;
+  while (reader->Read(&response)) {
+    std::optional<Event> event = FromProto(response);
+    if (!event) continue;
+    if (!std::holds_alternative<Finished>(*event)) return *std::move(event);
+    status = End();
+    if (!status.ok()) return status;
+    status = absl::FailedPreconditionError("the call has ended: Finished was its last event");
+    return *std::move(event);
+  }
+  status = End();
+  if (status.ok()) status = absl::InternalError("the router ended the stream without Finished");
+  return status;
+}
+
+GenerateCall::GenerateCall(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+GenerateCall::~GenerateCall() = default;
+
+absl::StatusOr<Event> GenerateCall::Next() { return impl_->Next(); }
+void GenerateCall::Cancel() { impl_->context.TryCancel(); }
+
+}  // namespace salamander::client
