@@ -68,7 +68,9 @@ absl::Status CheckFlag(const std::string& flag, double value, double lowest, dou
 }
 
 absl::Status ParseFlags(int argc, char** argv, const std::string& usage) {
-  absl::SetProgramUsageMessage(usage);
+  // Abseil takes the message once per process.
+  static const bool usage_set = (absl::SetProgramUsageMessage(usage), true);
+  (void)usage_set;
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
   if (rest.size() <= 1) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("unexpected argument \"", rest[1], "\"; flags are --name=value"));

@@ -86,11 +86,13 @@ struct Registration::Impl : std::enable_shared_from_this<Impl> {
   void Enter(Link& link, LinkState next, const std::string& why);
   void OnMessage(Link& link, const v1::RouterMessage& message);
   void OnEnd(Link& link, const absl::Status& status);
+  void Wake();
 
   const RegistrationOptions options;
   std::mutex mutex;
   std::condition_variable wake;
   bool stopping = false;
+  bool changed = false;  // something happened that the thread has not looked at
   bool peers_changed = false;
   std::optional<absl::Status> refusal;
   std::vector<Link> links;  // never resized after construction
@@ -131,7 +133,7 @@ class Registration::Impl::Stream final : public grpc::ClientBidiReactor<v1::Work
     std::lock_guard lock(impl_->mutex);
     writing_ = false;
     if (!ok) Close();
-    impl_->wake.notify_all();
+    impl_->Wake();
   }
   void OnDone(const grpc::Status& status) override {
     const std::shared_ptr<Impl> impl = std::move(impl_);
@@ -181,7 +183,7 @@ void Registration::Impl::OnMessage(Link& link, const v1::RouterMessage& message)
     link.peers = message.peers();
     peers_changed = true;
   }
-  wake.notify_all();
+  Wake();
 }
 
 void Registration::Impl::OnEnd(Link& link, const absl::Status& status) {
@@ -196,6 +198,11 @@ void Registration::Impl::OnEnd(Link& link, const absl::Status& status) {
     link.due = RealClock().Now() + link.retry_seconds;
     link.retry_seconds = std::min(link.retry_seconds * 2, std::max(kMaxRetrySeconds, options.retry_seconds));
   }
+  Wake();
+}
+
+void Registration::Impl::Wake() {
+  changed = true;
   wake.notify_all();
 }
 
@@ -203,18 +210,17 @@ void Registration::Impl::Run() {
   SetThreadName("registration");
   std::unique_lock lock(mutex);
   while (!stopping) {
-    double due = RealClock().Now() + 60;
+    changed = false;
+    double due = RealClock().Now() + kMaxRetrySeconds;
     for (Link& link : links) {
       StepLink(link, lock);
       if (link.state != LinkState::kRefused) due = std::min(due, link.due);
     }
     if (peers_changed) ReportPeers(lock);
     if (refusal.has_value() && !refusal->ok()) ReportRefusal(lock);
-    const bool can_beat = std::any_of(links.begin(), links.end(), [](const Link& link) {
-      return link.state == LinkState::kRegistered && link.beat_now && link.stream->CanWrite();
-    });
-    if (stopping || peers_changed || can_beat) continue;  // happened while a callback ran
-    wake.wait_for(lock, std::chrono::duration<double>(std::max(0.001, due - RealClock().Now())));
+    // `changed` also covers what happened while a callback had the mutex released.
+    wake.wait_for(lock, std::chrono::duration<double>(std::max(0.0, due - RealClock().Now())),
+                  [this] { return changed || stopping; });
   }
   for (Link& link : links) {
     if (link.stream != nullptr) link.stream->Cancel();
@@ -291,7 +297,7 @@ Registration::~Registration() {
   {
     std::lock_guard lock(impl_->mutex);
     impl_->stopping = true;
-    impl_->wake.notify_all();
+    impl_->Wake();
   }
   impl_->thread.join();
 }
@@ -299,7 +305,7 @@ Registration::~Registration() {
 void Registration::Beat() {
   std::lock_guard lock(impl_->mutex);
   for (Impl::Link& link : impl_->links) link.beat_now = true;
-  impl_->wake.notify_all();
+  impl_->Wake();
 }
 
 }  // namespace salamander::service

@@ -58,11 +58,12 @@ absl::Status CheckAddress(const std::string& field, const std::string& address) 
   return absl::InvalidArgumentError(absl::StrCat(field, " must be host:port, got \"", address, "\""));
 }
 
-// prometheus-cpp reports failures by exception; they end here.
+// prometheus-cpp reports failures by exception; they end here. A client that sends nothing holds one of the threads for
+// the time of a request.
 absl::StatusOr<std::unique_ptr<prometheus::Exposer>> StartExposer(const std::string& address, Metrics* metrics) {
   try {
     auto exposer = std::make_unique<prometheus::Exposer>(
-        std::vector<std::string>{"listening_ports", address, "num_threads", "2", "request_timeout_ms", "5000"});
+        std::vector<std::string>{"listening_ports", address, "num_threads", "4", "request_timeout_ms", "2000"});
     exposer->RegisterCollectable(metrics->collectable());
     return exposer;
   } catch (const std::exception& error) {
