@@ -31,7 +31,8 @@ class TextStream {
   const Tokenizer* tokenizer_;
   std::vector<std::string> stop_texts_;
   std::string held_;
-  bool first_ = true;
+  // Whether the next token begins a text of its own, whose leading space is the encoder's mark.
+  bool encoded_apart_ = true;
   bool stopped_ = false;
 };
 
