@@ -6,6 +6,9 @@
 //   kProject  norm, fused projection, q/k norm and RoPE, keys and values into the pages    needs nothing
 //   kMix      attention or recurrence, output projection, MLP                              needs earlier context
 //
+// In the last layer only what somebody needs is computed: keys, values and states by every span, the rest for the
+// prompt's last row alone. So a span that is not the prompt's last is finished after kProject of a last sparse layer.
+//
 // The caller steps a span only when the phase's needs are met, publishes what a step produced, and may step other spans
 // in between:
 //
@@ -26,6 +29,8 @@
 
 namespace salamander::engine {
 
+class LayerPass;
+
 // Scratch shared by all forward passes of one engine thread: nothing in it survives a Step. Sized at start for
 // `max_rows` rows (the longest span, or the largest decode batch).
 class Workspace {
@@ -34,11 +39,10 @@ class Workspace {
   int64_t max_rows() const { return max_rows_; }
 
  private:
-  friend class SpanForward;
-  friend class DecodeForward;
+  friend class LayerPass;
   Workspace() = default;
   int64_t max_rows_ = 0;
-  DeviceBuffer normed_;   // [rows, D]; also a layer's output before it is added
+  DeviceBuffer normed_;   // [rows, D]
   DeviceBuffer mixed_;    // [rows, widest attention output]
   DeviceBuffer gate_up_;  // [rows, 2I]
   DeviceBuffer act_;      // [rows, I]
@@ -50,13 +54,14 @@ class SpanActivations {
  public:
   static absl::StatusOr<std::unique_ptr<SpanActivations>> Create(const Model& model, MemoryLedger& ledger,
                                                                  int64_t max_rows);
+  int64_t max_rows() const { return max_rows_; }
 
  private:
-  friend class SpanForward;
-  friend class DecodeForward;
+  friend class LayerPass;
   SpanActivations() = default;
+  int64_t max_rows_ = 0;
   DeviceBuffer hidden_;      // [rows, D]
-  DeviceBuffer projection_;  // [rows, widest fused projection]
+  DeviceBuffer projection_;  // [rows, widest fused projection]; then the layer's output, [rows, D]
 };
 
 enum class SpanPhase { kProject, kMix, kFinished };
@@ -80,25 +85,32 @@ class SpanForward {
   // sequence's state is that after the span.
   absl::Status Step();
 
-  // The residual stream of the last row, [D] float32 (host). Call when finished.
+  // The residual stream of the last row, [D] float32 (host): when the prompt's last span is finished, or, before a
+  // kProject, that after the layer before. FAILED_PRECONDITION otherwise.
   absl::StatusOr<std::vector<float>> LastHidden() const;
 
-  // For tests and captures: the block choice of the sparse layer whose kMix step ran last, [rows, kv_heads,
-  // top_blocks].
-  absl::Span<const int32_t> last_blocks() const;
+  // For tests and captures: the block choice of a sparse layer whose kMix step was the last step, [rows, kv_heads,
+  // top_blocks] (host).
+  absl::StatusOr<std::vector<int32_t>> LastBlocks() const;
 
  private:
+  absl::Status Check() const;
   absl::Status Project();
   absl::Status MixSparse();
   absl::Status MixLightning();
-  absl::Status Mlp();
+  void EnterNextLayer();
+  bool last_layer() const { return layer_ + 1 == sequence_.model().layers(); }
+  int64_t rows() const { return static_cast<int64_t>(tokens_.size()); }
+  // How many of the span's last rows are needed after the current layer.
+  int64_t WantedRows() const;
 
   Sequence& sequence_;
   Workspace& workspace_;
   SpanActivations& activations_;
   std::vector<int32_t> tokens_;
+  std::vector<int64_t> positions_;
   int64_t begin_;
-  bool sparse_regime_;
+  int64_t prompt_tokens_;
   SpanPhase phase_ = SpanPhase::kProject;
   int64_t layer_ = 0;
 };
@@ -118,7 +130,7 @@ class DecodeForward {
   int64_t max_batch() const { return max_batch_; }
 
   // Runs every row's token and returns the logits, [rows, vocab] float32 (host), valid until the next call. At most
-  // max_batch rows. A row runs sparse if position + 1 ≥ dense_len.
+  // max_batch rows, each of another sequence. A row runs sparse if position + 1 ≥ dense_len.
   absl::StatusOr<absl::Span<const float>> Step(absl::Span<const DecodeRow> rows);
 
   // Logits after the prompt, from hidden rows as LastHidden gives them (host); each [D]. Same result form as Step.
@@ -126,7 +138,11 @@ class DecodeForward {
 
  private:
   DecodeForward() = default;
-  absl::StatusOr<absl::Span<const float>> Logits(int64_t rows);
+  absl::Status CheckCount(int64_t rows) const;
+  absl::Status CheckRows(absl::Span<const DecodeRow> rows) const;
+  absl::Status SparseLayer(LayerPass& pass, int64_t layer, absl::Span<const DecodeRow> rows);
+  absl::Status LightningLayer(LayerPass& pass, int64_t layer, absl::Span<const DecodeRow> rows);
+  absl::StatusOr<absl::Span<const float>> Logits(LayerPass& pass, int64_t rows, bool add_output);
 
   const Model* model_ = nullptr;
   int64_t max_batch_ = 0;

@@ -44,6 +44,8 @@ class Generation {
   int64_t count() const { return count_; }
 
  private:
+  bool EndsAt(int32_t token) const;
+
   GenerationOptions options_;
   std::vector<int32_t> eos_token_ids_;
   int64_t prompt_tokens_;

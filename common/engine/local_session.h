@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -25,7 +26,9 @@ class LocalSession {
   static absl::StatusOr<std::unique_ptr<LocalSession>> Create(const Model* model, MemoryLedger* ledger,
                                                               int64_t span_tokens);
 
-  // Blocks; calls back on this thread. `on_progress` gets prompt tokens done; returning false cancels (CANCELLED).
+  // Blocks; calls back on this thread. `on_progress` (may be empty) gets prompt tokens done after each span; either
+  // callback cancels by returning false (CANCELLED), which after the last token means nothing any more.
+  // INVALID_ARGUMENT naming field, value and limit; RESOURCE_EXHAUSTED if the sequence does not fit the memory.
   absl::StatusOr<LocalTiming> Generate(absl::Span<const int32_t> prompt, const GenerationOptions& options,
                                        const model::Tokenizer* tokenizer,
                                        const std::function<bool(int64_t)>& on_progress,
@@ -33,6 +36,10 @@ class LocalSession {
 
  private:
   LocalSession() = default;
+  // The residual stream at the prompt's last token.
+  absl::StatusOr<std::vector<float>> Prefill(Sequence& sequence, absl::Span<const int32_t> prompt,
+                                             const std::function<bool(int64_t)>& on_progress);
+
   const Model* model_ = nullptr;
   MemoryLedger* ledger_ = nullptr;
   int64_t span_tokens_ = 0;

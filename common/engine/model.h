@@ -81,7 +81,7 @@ class Model {
   model::Config config_;
   std::string fingerprint_;
   kernels::Ops* ops_ = nullptr;
-  MemoryLedger::Hold weights_hold_;
+  std::vector<MemoryLedger::Hold> weight_holds_;
   std::vector<DeviceBuffer> vectors_;  // norms and biases
   std::vector<LayerWeights> layers_;
   std::unique_ptr<kernels::Weight> embedding_, lm_head_;

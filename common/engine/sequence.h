@@ -38,6 +38,8 @@ class Sequence {
   // Computes the layer's tiers as far as `tokens` tokens allow, from where the last call ended. Engine thread; all
   // keys before `tokens` are in the pages.
   absl::Status ExtendTiers(int64_t layer, int64_t tokens);
+  // Zeroes the rows from `tokens` to the end of their block, if it is begun. Engine thread.
+  absl::Status ZeroTail(int64_t layer, int64_t tokens);
 
  private:
   Sequence(const Model& model, int64_t max_tokens) : model_(model), max_tokens_(max_tokens) {}

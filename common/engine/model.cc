@@ -1,0 +1,67 @@
+#include "common/engine/model.h"
+
+#include <utility>
+
+#include "common/base/status_macros.h"
+#include "common/engine/weight_loader.h"
+
+namespace salamander::engine {
+namespace {
+
+kernels::SparseShape MakeSparseShape(const model::Config& config, kernels::DType type) {
+  kernels::SparseShape shape;
+  shape.heads = config.heads;
+  shape.kv = {config.kv_heads, config.head_dim, type};
+  shape.init_blocks = config.init_blocks;
+  shape.local_blocks = config.local_blocks();
+  shape.top_blocks = config.top_blocks();
+  return shape;
+}
+
+kernels::LightningShape MakeLightningShape(const model::Config& config) {
+  kernels::LightningShape shape;
+  shape.heads = config.lightning_heads;
+  shape.kv_heads = config.lightning_kv_heads;
+  shape.head_dim = config.lightning_head_dim;
+  shape.scale = static_cast<float>(config.lightning_scale);
+  shape.slopes = model::LightningSlopes(config.lightning_heads);
+  return shape;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Model>> Model::Load(const model::Checkpoint& checkpoint, kernels::Ops* ops,
+                                                   MemoryLedger* ledger) {
+  std::unique_ptr<Model> model(new Model());
+  model->config_ = checkpoint.config();
+  model->fingerprint_ = checkpoint.fingerprint();
+  model->ops_ = ops;
+  model->sparse_ = MakeSparseShape(model->config_, ops->activation_type());
+  model->lightning_ = MakeLightningShape(model->config_);
+
+  WeightLoader loader(checkpoint, *ops, *ledger);
+  ASSIGN_OR_RETURN(model->embedding_, loader.LoadMatrix({"model.embed_tokens"}));
+  if (!model->config_.tie_word_embeddings) {
+    ASSIGN_OR_RETURN(model->lm_head_, loader.LoadMatrix({"lm_head"}));
+  }
+  ASSIGN_OR_RETURN(model->final_norm_, loader.LoadVector("model.norm.weight"));
+  for (int64_t layer = 0; layer < model->layers(); ++layer) {
+    ASSIGN_OR_RETURN(LayerWeights weights, loader.LoadLayer(layer));
+    model->layers_.push_back(std::move(weights));
+  }
+  model->vectors_ = loader.TakeVectors();
+  model->weight_holds_ = loader.TakeHolds();
+  return model;
+}
+
+int64_t Model::state_bytes() const {
+  return lightning_.heads * lightning_.head_dim * lightning_.head_dim * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t Model::SequenceBytes(int64_t tokens) const {
+  const int64_t pages = (tokens + kernels::kPageTokens - 1) / kernels::kPageTokens;
+  return config_.CountLayers(model::LayerKind::kSparse) * pages * page_bytes() +
+         config_.CountLayers(model::LayerKind::kLightning) * state_bytes();
+}
+
+}  // namespace salamander::engine
