@@ -1,0 +1,83 @@
+#include "tests/common/engine/golden_case.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "tests/testing/make_checkpoint.h"
+
+namespace salamander::engine {
+namespace {
+
+template <typename T>
+T Must(absl::StatusOr<T> result) {
+  if (!result.ok()) {
+    std::fprintf(stderr, "%s\n", result.status().ToString().c_str());
+    std::abort();
+  }
+  return std::move(result).value();
+}
+
+}  // namespace
+
+GoldenCase::GoldenCase(const std::string& name, kernels::CpuIsa isa, int threads) {
+  const std::string folder = testing::GoldenCheckpoint(name);
+  ops = Must(kernels::CreateCpuOps(threads, isa));
+  golden = Must(model::SafetensorsFile::Open(absl::StrCat(folder, "/golden.safetensors")));
+  const auto checkpoint = Must(model::Checkpoint::Open(folder));
+  model = Must(Model::Load(*checkpoint, ops.get(), &ledger));
+}
+
+absl::Span<const float> GoldenCase::Floats(const std::string& tensor) const {
+  const model::TensorView& view = golden->tensors().at(tensor);
+  return {reinterpret_cast<const float*>(view.data), static_cast<size_t>(view.elements())};
+}
+
+absl::Span<const int32_t> GoldenCase::Ints(const std::string& tensor) const {
+  const model::TensorView& view = golden->tensors().at(tensor);
+  return {reinterpret_cast<const int32_t*>(view.data), static_cast<size_t>(view.elements())};
+}
+
+std::unique_ptr<Sequence> GoldenCase::NewSequence() {
+  return Must(Sequence::Create(*model, ledger, static_cast<int64_t>(prompt().size() + continuation().size())));
+}
+
+std::vector<kernels::CpuIsa> AvailableIsas() {
+  std::vector<kernels::CpuIsa> isas;
+  for (const auto isa : {kernels::CpuIsa::kPortable, kernels::CpuIsa::kAvx2, kernels::CpuIsa::kAvx512}) {
+    if (isa <= kernels::DetectCpuIsa()) isas.push_back(isa);
+  }
+  return isas;
+}
+
+double WorstError(absl::Span<const float> got, absl::Span<const float> want) {
+  if (got.size() != want.size() || want.empty()) return std::numeric_limits<double>::infinity();
+  const auto [low, high] = std::minmax_element(want.begin(), want.end());
+  double worst = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double error = std::fabs(static_cast<double>(got[i]) - want[i]);
+    if (std::isnan(error)) return std::numeric_limits<double>::infinity();
+    worst = std::max(worst, error);
+  }
+  return worst / (static_cast<double>(*high) - *low);
+}
+
+std::vector<float> ReadKv(Sequence& sequence, int64_t layer, int64_t tokens, bool values) {
+  const kernels::KvLayout& layout = sequence.model().sparse_shape().kv;
+  std::vector<float> rows(tokens * layout.kv_heads * layout.head_dim);
+  float* to = rows.data();
+  for (int64_t token = 0; token < tokens; ++token) {
+    const std::byte* page = sequence.pages(layer)[token / kernels::kPageTokens];
+    const int64_t block = token / kernels::kBlockTokens % kernels::kPageBlocks;
+    for (int64_t head = 0; head < layout.kv_heads; ++head, to += layout.head_dim) {
+      const int64_t tile = values ? layout.values(block, head) : layout.keys(block, head);
+      std::memcpy(to, page + tile + token % kernels::kBlockTokens * layout.row_bytes(), layout.row_bytes());
+    }
+  }
+  return rows;
+}
+
+}  // namespace salamander::engine

@@ -1,0 +1,51 @@
+// A golden case of the oracle, loaded on a CPU backend, and how results are compared with it.
+#ifndef SALAMANDER_TESTS_COMMON_ENGINE_GOLDEN_CASE_H_
+#define SALAMANDER_TESTS_COMMON_ENGINE_GOLDEN_CASE_H_
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "common/base/memory_ledger.h"
+#include "common/engine/model.h"
+#include "common/engine/sequence.h"
+#include "common/model/checkpoint.h"
+#include "common/model/safetensors.h"
+#include "kernels/ops.h"
+
+namespace salamander::engine {
+
+struct GoldenCase {
+  // Dies by CHECK-like abort with the status if anything cannot be loaded.
+  explicit GoldenCase(const std::string& name, kernels::CpuIsa isa = kernels::DetectCpuIsa(), int threads = 2);
+
+  absl::Span<const float> Floats(const std::string& tensor) const;
+  absl::Span<const int32_t> Ints(const std::string& tensor) const;
+  absl::Span<const int32_t> prompt() const { return Ints("prompt"); }
+  absl::Span<const int32_t> continuation() const { return Ints("continuation"); }
+  // For prompt and continuation.
+  std::unique_ptr<Sequence> NewSequence();
+
+  MemoryLedger ledger{int64_t{1} << 32};
+  std::unique_ptr<kernels::Ops> ops;
+  std::unique_ptr<model::SafetensorsFile> golden;
+  std::unique_ptr<Model> model;
+};
+
+inline constexpr const char* kGoldenNames[] = {"dense", "sparse", "crossing", "wide", "odd"};
+
+// What this machine can run.
+std::vector<kernels::CpuIsa> AvailableIsas();
+
+// The largest difference over the range (largest minus smallest) of `want`. Infinite when the sizes differ or NaN.
+double WorstError(absl::Span<const float> got, absl::Span<const float> want);
+
+// Keys (or values) of tokens [0, tokens) of a sparse layer, as [tokens, kv heads, head_dim].
+std::vector<float> ReadKv(Sequence& sequence, int64_t layer, int64_t tokens, bool values);
+
+}  // namespace salamander::engine
+
+#endif  // SALAMANDER_TESTS_COMMON_ENGINE_GOLDEN_CASE_H_
