@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/testing/make_checkpoint.h"
+#include "tests/testing/paths.h"
 
 namespace salamander::engine {
 namespace {
@@ -25,8 +26,9 @@ T Must(absl::StatusOr<T> result) {
 
 GoldenCase::GoldenCase(const std::string& name, kernels::CpuIsa isa, int threads) {
   const std::string folder = testing::GoldenCheckpoint(name);
+  const std::string expected = testing::TestData(absl::StrCat("golden/", name, "/golden.safetensors"));
   ops = Must(kernels::CreateCpuOps(threads, isa));
-  golden = Must(model::SafetensorsFile::Open(absl::StrCat(folder, "/golden.safetensors")));
+  golden = Must(model::SafetensorsFile::Open(expected));
   const auto checkpoint = Must(model::Checkpoint::Open(folder));
   model = Must(Model::Load(*checkpoint, ops.get(), &ledger));
 }
