@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/engine/forward.h"
+#include "common/engine/sampler.h"
 #include "tests/common/engine/golden_case.h"
 
 namespace salamander::engine {

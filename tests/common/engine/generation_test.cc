@@ -43,7 +43,7 @@ struct Result {
 };
 
 // Feeds logits that ask for `tokens` until the generation ends.
-Result Run(const GenerationOptions& options, const std::vector<int32_t>& tokens) {
+Result Generate(const GenerationOptions& options, const std::vector<int32_t>& tokens) {
   const LetterTokenizer tokenizer;
   Generation generation(options, &tokenizer, {0}, 5, {});
   Result result;
@@ -59,27 +59,27 @@ Result Run(const GenerationOptions& options, const std::vector<int32_t>& tokens)
 }
 
 TEST(Generation, StopsAtMaxTokens) {
-  const Result result = Run(Options(3), {1, 2, 3, 4});
+  const Result result = Generate(Options(3), {1, 2, 3, 4});
   EXPECT_EQ(result.text, "abc");
   EXPECT_EQ(result.reason, StopReason::kLength);
   EXPECT_THAT(result.tokens, testing::ElementsAre(1, 2, 3));
 }
 
 TEST(Generation, EndOfTextIsReturnedWithoutText) {
-  const Result result = Run(Options(10), {1, 2, 0, 3});
+  const Result result = Generate(Options(10), {1, 2, 0, 3});
   EXPECT_EQ(result.text, "ab");
   EXPECT_EQ(result.reason, StopReason::kStop);
   EXPECT_THAT(result.tokens, testing::ElementsAre(1, 2, 0));
 }
 
 TEST(Generation, EndOfTextAsTheLastAllowedTokenIsAStop) {
-  EXPECT_EQ(Run(Options(2), {1, 0}).reason, StopReason::kStop);
+  EXPECT_EQ(Generate(Options(2), {1, 0}).reason, StopReason::kStop);
 }
 
 TEST(Generation, IgnoreEosGoesOn) {
   GenerationOptions options = Options(4);
   options.ignore_eos = true;
-  const Result result = Run(options, {1, 0, 2, 3});
+  const Result result = Generate(options, {1, 0, 2, 3});
   EXPECT_EQ(result.text, "abc");
   EXPECT_EQ(result.reason, StopReason::kLength);
 }
@@ -88,7 +88,7 @@ TEST(Generation, StopTokenIdsStopEvenWhenEosIsIgnored) {
   GenerationOptions options = Options(10);
   options.ignore_eos = true;
   options.stop_token_ids = {3};
-  const Result result = Run(options, {1, 0, 3, 2});
+  const Result result = Generate(options, {1, 0, 3, 2});
   EXPECT_EQ(result.text, "a");
   EXPECT_EQ(result.reason, StopReason::kStop);
 }
@@ -96,7 +96,7 @@ TEST(Generation, StopTokenIdsStopEvenWhenEosIsIgnored) {
 TEST(Generation, StopTextIsSwallowedAcrossTokens) {
   GenerationOptions options = Options(10);
   options.stop_texts = {"cd"};
-  const Result result = Run(options, {1, 2, 3, 4, 5});
+  const Result result = Generate(options, {1, 2, 3, 4, 5});
   EXPECT_EQ(result.text, "ab");
   EXPECT_EQ(result.reason, StopReason::kStop);
   EXPECT_EQ(result.tokens.size(), 4u);
@@ -105,8 +105,8 @@ TEST(Generation, StopTextIsSwallowedAcrossTokens) {
 TEST(Generation, HeldBackTextComesOutAtTheEnd) {
   GenerationOptions options = Options(3);
   options.stop_texts = {"cd"};
-  EXPECT_EQ(Run(options, {1, 2, 3}).text, "abc");    // by length
-  EXPECT_EQ(Run(Options(9), {1, 3, 0}).text, "ac");  // by end of text
+  EXPECT_EQ(Generate(options, {1, 2, 3}).text, "abc");    // by length
+  EXPECT_EQ(Generate(Options(9), {1, 3, 0}).text, "ac");  // by end of text
 }
 
 TEST(Generation, PenaltiesSeeOutputAndPrompt) {

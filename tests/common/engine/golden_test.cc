@@ -180,9 +180,9 @@ TEST_P(GoldenTest, PromptLogits) {
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenTest,
                          testing::Combine(testing::ValuesIn(kGoldenNames), testing::ValuesIn(AvailableIsas())),
-                         [](const auto& info) {
-                           return absl::StrCat(std::get<0>(info.param), "_",
-                                               kernels::CpuIsaName(std::get<1>(info.param)));
+                         [](const auto& instance) {
+                           return absl::StrCat(std::get<0>(instance.param), "_",
+                                               kernels::CpuIsaName(std::get<1>(instance.param)));
                          });
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/engine/forward.h"
+#include "common/engine/sampler.h"
 #include "tests/common/engine/golden_case.h"
 
 namespace salamander::engine {
@@ -156,7 +157,7 @@ TEST_P(SplitTest, AnyNumberOfWorkersAndOrderGivesTheSameBytes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SplitTest, testing::ValuesIn(kGoldenNames),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& instance) { return std::string(instance.param); });
 
 }  // namespace
 }  // namespace salamander::engine
