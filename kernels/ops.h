@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -150,6 +151,10 @@ class Ops {
   // Causal softmax attention over everything, for the dense regime.
   virtual absl::Status AttendDense(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
                                    const Matrix& out) = 0;
+
+  // Seconds spent so far in each kind of operation, by name ("matmul", "select_blocks", …), for benchmarks. Any thread.
+  // Empty for a backend that does not measure.
+  virtual std::vector<std::pair<std::string, double>> OpSeconds() const { return {}; }
 };
 
 // Instruction sets of the CPU backend, worst first.
