@@ -19,7 +19,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/memory_ledger.h"
 #include "common/stream/item.h"
@@ -65,7 +64,7 @@ class Subscription {
 
 class Receiver {
  public:
-  // Installs itself as the transport's handler. Transport, ledger, clock and stats outlive it.
+  // Installs itself as the transport's handler. Transport, ledger and stats outlive it.
   Receiver(const ReceiverOptions& options, transport::Transport* transport, MemoryLedger* ledger, StreamStats* stats);
   // All subscriptions are gone by then.
   ~Receiver();

@@ -25,7 +25,8 @@ namespace salamander::transport {
 inline constexpr size_t kMaxHeaderBytes = 512;
 
 // One message that has been announced by a peer and waits for the receiver's word. Exactly one of Receive and Refuse
-// must be called, on any thread, now or later (later is how a receiver slows a sender down).
+// must be called, on any thread, now or later (later is how a receiver slows a sender down). The object may be
+// destroyed right after.
 class IncomingMessage {
  public:
   virtual ~IncomingMessage() = default;  // Not answered: refused.
@@ -40,7 +41,7 @@ class IncomingMessage {
 using MessageHandler = std::function<void(std::string_view header, std::unique_ptr<IncomingMessage> message)>;
 
 // A link to one peer. Closed and drained by its destructor: no callback runs after that; unfinished sends end with
-// CANCELLED.
+// CANCELLED. The destructor waits for the progress thread, so it must not run on it.
 class Connection {
  public:
   virtual ~Connection() = default;
@@ -51,6 +52,8 @@ class Connection {
   virtual absl::Status status() const = 0;
 };
 
+// Connections are destroyed before their transport. Messages may outlive it: answering them then does nothing, and a
+// `done` that was due is dropped without a call once its memory is no longer written to.
 class Transport {
  public:
   virtual ~Transport() = default;

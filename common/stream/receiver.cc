@@ -1,0 +1,268 @@
+#include "common/stream/receiver.h"
+
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/thread_pool.h"
+#include "common/base/timer_thread.h"
+#include "common/stream/codec.h"
+#include "common/stream/gate.h"
+#include "common/stream/staging.h"
+#include "common/stream/subscription_core.h"
+#include "common/stream/wire.h"
+#include "salamander/v1/stream.pb.h"
+
+namespace salamander::stream {
+namespace {
+
+// The ledger tells nobody when it has room again, so a receiver with nothing underway asks again this often.
+constexpr double kLedgerRetrySeconds = 0.01;
+
+int64_t RawBytes(const ExpectedItem& item) {
+  int64_t bytes = 0;
+  for (const absl::Span<std::byte>& run : item.into) bytes += run.size();
+  return bytes;
+}
+
+// The sizes and the codec of a header against what is expected.
+absl::Status CheckSizes(const v1::ItemHeader& header, const ExpectedItem& item, uint64_t payload_bytes) {
+  const std::string name = ItemName(item.id);
+  if (header.encoded_bytes() != payload_bytes) {
+    return absl::DataLossError(
+        absl::StrCat(name, ": header says ", header.encoded_bytes(), " encoded bytes, got ", payload_bytes));
+  }
+  const int64_t raw_bytes = RawBytes(item);
+  if (header.raw_bytes() != static_cast<uint64_t>(raw_bytes)) {
+    return absl::DataLossError(absl::StrCat(name, ": expected ", raw_bytes, " bytes, got ", header.raw_bytes()));
+  }
+  if (header.codec() != v1::CODEC_RAW && header.codec() != v1::CODEC_LOSSLESS) {
+    return absl::DataLossError(absl::StrCat(name, ": unknown codec ", static_cast<int>(header.codec())));
+  }
+  const int64_t limit = MaxEncodedBytes(header.codec(), item.shape, raw_bytes);
+  if (payload_bytes > static_cast<uint64_t>(limit)) {
+    return absl::DataLossError(
+        absl::StrCat(name, ": ", payload_bytes, " encoded bytes, at most ", limit, " for ", raw_bytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+struct Receiver::Impl final : Subscription::Core::Host, std::enable_shared_from_this<Receiver::Impl> {
+  // An accepted message on its way through: waits for staging memory, is received, verified, decoded.
+  struct Arrival {
+    std::shared_ptr<Subscription::Core> core;  // null for a probe
+    size_t index = 0;
+    v1::ItemHeader header;
+    std::unique_ptr<transport::IncomingMessage> message;
+    std::unique_ptr<Staging::Buffer> buffer;
+  };
+  using ArrivalPtr = std::shared_ptr<Arrival>;
+
+  Impl(const ReceiverOptions& the_options, StreamStats* the_stats) : options(the_options), stats(the_stats) {}
+
+  void Start(MemoryLedger* ledger);
+  void Stop();
+  void Forget(Subscription::Core* core) override;
+  void ExpireLater(std::shared_ptr<Subscription::Core> core, int32_t span) override;
+
+  // The way of a message, in this order. OnMessage and Received run on the transport's thread, Verify on a decoder's.
+  void OnMessage(std::string_view header, std::unique_ptr<transport::IncomingMessage> message);
+  ArrivalPtr Accept(std::string_view header, const transport::IncomingMessage& message);
+  void Stage(const ArrivalPtr& arrival);
+  void Received(const ArrivalPtr& arrival, const absl::Status& status);
+  void Verify(const ArrivalPtr& arrival);
+
+  std::shared_ptr<Subscription::Core> Find(const v1::ItemHeader& header);
+  // Of the item, which failed its checks once its bytes were here.
+  absl::Status Decoded(Arrival& arrival);
+
+  const ReceiverOptions options;
+  StreamStats* const stats;
+  std::shared_ptr<Staging> staging;
+  Gate handling;  // of messages: closed before `stats` may go
+  std::mutex mutex;
+  bool stopped = false;
+  std::unordered_map<uint64_t, std::shared_ptr<Subscription::Core>> by_epoch;
+  std::unique_ptr<ThreadPool> decoders;
+  std::unique_ptr<TimerThread> timer;
+};
+
+void Receiver::Impl::Start(MemoryLedger* ledger) {
+  decoders = std::make_unique<ThreadPool>("stream_decode", options.decode_threads);
+  timer = std::make_unique<TimerThread>("stream_timer");
+  staging = std::make_shared<Staging>(options.staging_bytes, ledger, [weak = weak_from_this()] {
+    const std::shared_ptr<Impl> self = weak.lock();
+    if (self == nullptr) return;
+    std::lock_guard lock(self->mutex);
+    if (self->stopped) return;
+    self->timer->After(kLedgerRetrySeconds, [staging = std::weak_ptr(self->staging)] {
+      if (const auto alive = staging.lock()) alive->Retry();
+    });
+  });
+}
+
+void Receiver::Impl::Stop() {
+  handling.Close();
+  {
+    std::lock_guard lock(mutex);
+    stopped = true;
+  }
+  // Posting to either looks at `stopped` first, so both can be taken down now.
+  timer.reset();
+  decoders.reset();
+  staging->Close();
+}
+
+void Receiver::Impl::Forget(Subscription::Core* core) {
+  {
+    std::lock_guard lock(mutex);
+    by_epoch.erase(core->epoch);
+  }
+  staging->Drop(core);
+}
+
+void Receiver::Impl::ExpireLater(std::shared_ptr<Subscription::Core> core, int32_t span) {
+  std::lock_guard lock(mutex);
+  if (stopped) return;
+  timer->After(options.missing_item_seconds, [weak = std::weak_ptr(core), span] {
+    if (const auto alive = weak.lock()) alive->Expire(span);
+  });
+}
+
+void Receiver::Impl::OnMessage(std::string_view header, std::unique_ptr<transport::IncomingMessage> message) {
+  Gate::Pass pass(handling);
+  if (!pass) return message->Refuse();
+  ArrivalPtr arrival = Accept(header, *message);
+  if (arrival == nullptr) return message->Refuse();
+  arrival->message = std::move(message);
+  Stage(arrival);
+}
+
+Receiver::Impl::ArrivalPtr Receiver::Impl::Accept(std::string_view bytes, const transport::IncomingMessage& message) {
+  auto arrival = std::make_shared<Arrival>();
+  if (bytes == kProbeHeader && message.payload_bytes() <= kMaxProbeBytes) return arrival;
+  v1::ItemHeader& header = arrival->header;
+  if (!header.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    ++stats->refused_malformed;
+    return nullptr;
+  }
+  arrival->core = Find(header);
+  if (arrival->core == nullptr || arrival->core->failed()) {
+    ++stats->refused_unknown;
+    return nullptr;
+  }
+  Subscription::Core& core = *arrival->core;
+  const ItemId id{header.kind(), header.layer(), header.span()};
+  const std::optional<size_t> index = core.table.Find(id);
+  if (!index) {
+    ++stats->refused_malformed;
+    Log(LogLevel::kWarning, core.Named(absl::StrCat(ItemName(id), ": not expected here, refused")));
+    return nullptr;
+  }
+  arrival->index = *index;
+  if (absl::Status sizes = CheckSizes(header, core.table.item(*index), message.payload_bytes()); !sizes.ok()) {
+    ++stats->refused_malformed;
+    core.Fail(std::move(sizes));
+    return nullptr;
+  }
+  if (!core.table.Transition(*index, ItemState::kMissing, ItemState::kReceiving)) {
+    ++stats->refused_duplicate;
+    return nullptr;
+  }
+  return arrival;
+}
+
+std::shared_ptr<Subscription::Core> Receiver::Impl::Find(const v1::ItemHeader& header) {
+  if (header.receiver_instance() != options.instance) return nullptr;
+  std::lock_guard lock(mutex);
+  auto found = by_epoch.find(header.epoch());
+  if (found == by_epoch.end() || found->second->request != header.request_id()) return nullptr;
+  return found->second;
+}
+
+void Receiver::Impl::Stage(const ArrivalPtr& arrival) {
+  staging->Ask(arrival->core.get(), arrival->message->payload_bytes(),
+               [self = shared_from_this(), arrival](std::unique_ptr<Staging::Buffer> buffer) {
+                 const std::unique_ptr<transport::IncomingMessage> message = std::move(arrival->message);
+                 const bool closed = arrival->core != nullptr && !Gate::Pass(arrival->core->gate);
+                 if (buffer == nullptr || closed) return message->Refuse();
+                 arrival->buffer = std::move(buffer);
+                 message->Receive(arrival->buffer->bytes(),
+                                  [self, arrival](absl::Status status) { self->Received(arrival, status); });
+               });
+}
+
+void Receiver::Impl::Received(const ArrivalPtr& arrival, const absl::Status& status) {
+  if (!status.ok()) {
+    arrival->buffer = nullptr;
+    if (arrival->core == nullptr) return;
+    // The publisher knows that its link broke; whoever plans the repair may send the item again.
+    arrival->core->table.Transition(arrival->index, ItemState::kReceiving, ItemState::kMissing);
+    return;
+  }
+  std::unique_lock lock(mutex);
+  if (arrival->core == nullptr || stopped) {
+    lock.unlock();
+    arrival->buffer = nullptr;
+    return;
+  }
+  decoders->Post([self = shared_from_this(), arrival] { self->Verify(arrival); });
+}
+
+void Receiver::Impl::Verify(const ArrivalPtr& arrival) {
+  Subscription::Core& core = *arrival->core;
+  Gate::Pass pass(core.gate);
+  // A subscription that failed keeps its memory as it is.
+  const bool wanted = pass && !core.failed();
+  const absl::Status decoded = wanted ? Decoded(*arrival) : absl::OkStatus();
+  arrival->buffer = nullptr;  // First: once an item shows as verified, nothing of it is in transfer.
+  if (!wanted) return;
+  if (!decoded.ok()) return core.Fail(decoded);
+  StreamStats::PerCodec& codec = stats->received[arrival->header.codec()];
+  ++codec.items;
+  codec.raw_bytes += arrival->header.raw_bytes();
+  codec.encoded_bytes += arrival->header.encoded_bytes();
+  core.table.Transition(arrival->index, ItemState::kReceiving, ItemState::kVerified);
+  if (core.on_change) core.on_change();
+}
+
+absl::Status Receiver::Impl::Decoded(Arrival& arrival) {
+  const ExpectedItem& item = arrival.core->table.item(arrival.index);
+  const uint64_t checksum = Checksum(arrival.buffer->bytes());
+  if (checksum != arrival.header.checksum()) {
+    ++stats->checksum_failures;
+    return absl::DataLossError(absl::StrCat(ItemName(item.id), ": checksum of the received bytes: expected ",
+                                            IdToString(arrival.header.checksum()), ", got ", IdToString(checksum)));
+  }
+  const absl::Status decoded = Decode(arrival.header.codec(), item.shape, arrival.buffer->bytes(), item.into);
+  if (decoded.ok()) return decoded;
+  return absl::DataLossError(absl::StrCat(ItemName(item.id), ": ", decoded.message()));
+}
+
+Receiver::Receiver(const ReceiverOptions& options, transport::Transport* transport, MemoryLedger* ledger,
+                   StreamStats* stats)
+    : impl_(std::make_shared<Impl>(options, stats)) {
+  impl_->Start(ledger);
+  transport->SetHandler(
+      [weak = std::weak_ptr(impl_)](std::string_view header, std::unique_ptr<transport::IncomingMessage> message) {
+        if (const std::shared_ptr<Impl> impl = weak.lock()) impl->OnMessage(header, std::move(message));
+      });
+}
+
+Receiver::~Receiver() { impl_->Stop(); }
+
+std::unique_ptr<Subscription> Receiver::Subscribe(RequestId request, std::vector<ExpectedItem> expected,
+                                                  std::function<void()> on_change) {
+  auto core = std::make_shared<Subscription::Core>(request, RandomId(), std::move(expected), std::move(on_change),
+                                                   impl_.get(), impl_->stats);
+  std::lock_guard lock(impl_->mutex);
+  impl_->by_epoch[core->epoch] = core;
+  return std::unique_ptr<Subscription>(new Subscription(std::move(core)));
+}
+
+}  // namespace salamander::stream
