@@ -20,10 +20,9 @@ const LayerKinds kLayers{true, false, false, true, false};
 // Runs a random plan on `workers` workers through a network with `faults` and expects the right bytes everywhere.
 void ExpectRightBytes(FakeFaults faults, int workers, v1::Codec codec) {
   std::mt19937_64 random(faults.seed);
+  faults.only = [](std::string_view header) { return header != kProbeHeader; };
   FakeNetwork network(faults);
   Cluster cluster(workers, [&] { return network.CreateTransport(); });
-  std::vector<MemoryLedger::Snapshot> before;
-  for (auto& node : cluster.nodes) before.push_back(node->ledger.Read());
   const v1::Plan plan = RandomPlan(random, workers, codec);
   ASSERT_TRUE(CheckPlan(plan).ok());
   std::map<ItemId, std::vector<std::byte>> content;
@@ -40,9 +39,9 @@ void ExpectRightBytes(FakeFaults faults, int workers, v1::Codec codec) {
     }
   }
   legs.clear();
-  for (size_t i = 0; i < before.size(); ++i) {
-    EXPECT_EQ(cluster.nodes[i]->publisher->outstanding_bytes(), 0);
-    EXPECT_EQ(cluster.nodes[i]->ledger.Read(), before[i]) << "node " << i;
+  for (auto& node : cluster.nodes) {
+    EXPECT_EQ(node->publisher->outstanding_bytes(), 0);
+    EXPECT_EQ(node->ledger.Read().free, node->ledger.Read().capacity);
   }
 }
 
