@@ -1,0 +1,86 @@
+#include "common/worker/host.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+#include "common/stream/item.h"
+#include "common/transport/ucx_transport.h"
+#include "common/worker/stream_metrics.h"
+
+namespace salamander::worker {
+
+absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions& options, v1::WorkerRole role,
+                                                   std::unique_ptr<transport::Transport> given) {
+  auto host = std::make_unique<Host>();
+  const bool prefill = role == v1::WORKER_ROLE_PREFILL;
+  host->role = role;
+  host->instance = RandomId();
+  host->options = options;
+  host->name = options.name.empty() ? absl::StrCat(prefill ? "prefill-" : "decode-", IdToString(host->instance))
+                                    : options.name;
+  host->metrics_prefix = prefill ? "salamander_prefill_" : "salamander_decode_";
+
+  const int64_t capacity = options.memory_bytes > 0 ? options.memory_bytes : DefaultMemoryBytes();
+  host->ledger = std::make_unique<MemoryLedger>(capacity);
+  ASSIGN_OR_RETURN(host->ops, kernels::CreateCpuOps(options.threads));
+  ASSIGN_OR_RETURN(host->checkpoint, model::Checkpoint::Open(options.model));
+  ASSIGN_OR_RETURN(host->model, engine::Model::Load(*host->checkpoint, host->ops.get(), host->ledger.get()));
+  host->stats = std::make_unique<stream::StreamStats>();
+  host->metrics = std::make_unique<service::Metrics>(prefill ? "prefill_worker" : "decode_worker");
+  host->metrics->ExportLedger(host->ledger.get());
+  ExportStreamStats(*host->stats, host->metrics_prefix, host->metrics.get());
+
+  if (given != nullptr) {
+    host->transport = std::move(given);
+  } else {
+    ASSIGN_OR_RETURN(host->transport, transport::CreateUcxTransport({.transports = options.ucx_transports,
+                                                                     .net_devices = options.ucx_net_devices}));
+  }
+  Log(LogLevel::kInfo, absl::StrCat("worker ", host->name, ": model ", host->checkpoint->name(), " (",
+                                    host->model->fingerprint(), ") on ", host->ops->name(), ", transport ",
+                                    host->transport->name(), ", memory ", capacity, " bytes"));
+  return host;
+}
+
+v1::WorkerHello Host::Hello(const std::string& grpc_address, int64_t request_bytes) const {
+  v1::WorkerHello hello;
+  hello.set_role(role);
+  hello.set_name(name);
+  hello.set_instance_id(instance);
+  hello.set_grpc_address(options.advertise.empty() ? grpc_address : options.advertise);
+  hello.set_transport_address(transport->address());
+  hello.set_transport_name(transport->name());
+  hello.set_model_fingerprint(model->fingerprint());
+  hello.set_kv_element_type(model->sparse_shape().kv.type == kernels::DType::kFloat32 ? v1::ELEMENT_TYPE_FLOAT32
+                                                                                      : v1::ELEMENT_TYPE_BFLOAT16);
+  hello.set_build_version(SALAMANDER_VERSION);
+  hello.set_request_memory_bytes(request_bytes);
+  hello.set_page_group_bytes(PageGroupBytes(*model));
+  hello.set_bytes_per_request(FixedBytes(*model));
+  hello.set_stream_version(stream::kStreamVersion);
+  return hello;
+}
+
+int64_t PageGroupBytes(const engine::Model& model) {
+  return model.SequenceBytes(2 * kernels::kPageTokens) - model.SequenceBytes(kernels::kPageTokens);
+}
+
+int64_t FixedBytes(const engine::Model& model) {
+  return model.SequenceBytes(kernels::kPageTokens) - PageGroupBytes(model);
+}
+
+int64_t DefaultMemoryBytes() {
+  int64_t limit = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+  // "max" when the group has no limit: then nothing is read and the machine's memory stands.
+  int64_t group = 0;
+  if (std::ifstream file("/sys/fs/cgroup/memory.max"); file >> group) limit = std::min(limit, group);
+  return limit / 5 * 4;
+}
+
+}  // namespace salamander::worker

@@ -1,0 +1,57 @@
+// What every worker process has once, whatever its role: memory ledger, device, model, transport, metrics, identity.
+#ifndef SALAMANDER_COMMON_WORKER_HOST_H_
+#define SALAMANDER_COMMON_WORKER_HOST_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/base/memory_ledger.h"
+#include "common/engine/model.h"
+#include "common/model/checkpoint.h"
+#include "common/service/metrics.h"
+#include "common/service/worker_options.h"
+#include "common/stream/stream_stats.h"
+#include "common/transport/transport.h"
+#include "kernels/ops.h"
+#include "salamander/v1/cluster.pb.h"
+
+namespace salamander::worker {
+
+// In order of construction; destroyed in reverse.
+struct Host {
+  v1::WorkerRole role = v1::WORKER_ROLE_UNSPECIFIED;
+  InstanceId instance = 0;
+  std::string name;
+  std::string metrics_prefix;  // "salamander_prefill_" or "salamander_decode_"
+  service::WorkerOptions options;
+  const Clock* clock = &RealClock();
+  std::unique_ptr<MemoryLedger> ledger;
+  std::unique_ptr<kernels::Ops> ops;
+  std::unique_ptr<model::Checkpoint> checkpoint;
+  std::unique_ptr<engine::Model> model;
+  std::unique_ptr<stream::StreamStats> stats;
+  std::unique_ptr<service::Metrics> metrics;
+  std::unique_ptr<transport::Transport> transport;
+
+  // Loads the model and opens the transport (`given`, or UCX by the options).
+  static absl::StatusOr<std::unique_ptr<Host>> Create(const service::WorkerOptions& options, v1::WorkerRole role,
+                                                      std::unique_ptr<transport::Transport> given);
+
+  // The hello that registers this worker; `grpc_address` is where it listens, `request_bytes` what requests may use.
+  v1::WorkerHello Hello(const std::string& grpc_address, int64_t request_bytes) const;
+};
+
+// Bytes that a request takes: PageGroupBytes per 1024 tokens begun, plus FixedBytes.
+int64_t PageGroupBytes(const engine::Model& model);
+int64_t FixedBytes(const engine::Model& model);
+
+// 80% of what the machine, or the control group, allows this process.
+int64_t DefaultMemoryBytes();
+
+}  // namespace salamander::worker
+
+#endif  // SALAMANDER_COMMON_WORKER_HOST_H_

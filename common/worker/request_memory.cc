@@ -1,0 +1,92 @@
+#include "common/worker/request_memory.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "common/worker/host.h"
+#include "common/worker/items.h"
+
+namespace salamander::worker {
+namespace {
+
+constexpr double kLongestLeaseSeconds = 600;
+// Receives of several requests that wait for slow peers should not queue up behind each other.
+constexpr int kDrainThreads = 2;
+
+}  // namespace
+
+RequestMemory::RequestMemory(const engine::Model* model, MemoryLedger* ledger, stream::Receiver* receiver,
+                             EngineLoop* loop, const Clock* clock, int64_t budget_bytes)
+    : model_(model),
+      ledger_(ledger),
+      receiver_(receiver),
+      loop_(loop),
+      clock_(clock),
+      budget_bytes_(budget_bytes),
+      drain_("drain", kDrainThreads) {}
+
+absl::StatusOr<std::unique_ptr<Reservation>> RequestMemory::Reserve(const v1::ReserveRequest& request, int worker,
+                                                                    int64_t tokens) {
+  RETURN_IF_ERROR(CheckRequestPlan(request.plan()));
+  if (!(request.lease_seconds() > 0 && request.lease_seconds() <= kLongestLeaseSeconds)) {
+    return absl::InvalidArgumentError(absl::StrCat("lease_seconds: ", request.lease_seconds(),
+                                                   " is not above 0 and at most ", kLongestLeaseSeconds));
+  }
+  const int64_t needed = model_->SequenceBytes(tokens);
+  if (needed > budget_bytes_) {
+    return absl::InvalidArgumentError(absl::StrCat("request of ", tokens, " tokens needs ", needed,
+                                                   " bytes, this worker has ", budget_bytes_, " for all requests"));
+  }
+  if (needed > budget_bytes_ - used_bytes_) {
+    return absl::ResourceExhaustedError(absl::StrCat("request of ", tokens, " tokens needs ", needed, " bytes, free ",
+                                                     budget_bytes_ - used_bytes_, " of ", budget_bytes_));
+  }
+  auto reservation = std::make_unique<Reservation>();
+  reservation->request = request.request_id();
+  reservation->plan = request.plan();
+  reservation->worker = worker;
+  reservation->lease_end = clock_->Now() + request.lease_seconds();
+  ASSIGN_OR_RETURN(reservation->sequence, engine::Sequence::Create(*model_, *ledger_, tokens));
+  reservation->hidden.resize(model_->config().hidden_size);
+  reservation->subscription = receiver_->Subscribe(
+      reservation->request,
+      PlaceItems(reservation->plan, worker, *reservation->sequence, absl::MakeSpan(reservation->hidden)),
+      [loop = loop_] { loop->Wake(); });
+  reservation->epoch = reservation->subscription->epoch();
+  used_bytes_ += needed;
+  return reservation;
+}
+
+void RequestMemory::Retire(std::unique_ptr<Reservation> reservation, std::function<void()> done) {
+  // std::function copies its closure, so ownership crosses the threads as a bare pointer.
+  drain_.Post([this, owned = reservation.release(), done = std::move(done)]() mutable {
+    owned->subscription.reset();
+    loop_->Post([this, owned, done = std::move(done)] {
+      used_bytes_ -= model_->SequenceBytes(owned->sequence->max_tokens());
+      delete owned;
+      done();
+    });
+  });
+}
+
+absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t transfer_bytes,
+                                      int64_t max_span_tokens) {
+  const MemoryLedger::Snapshot now = ledger.Read();
+  // Besides the encoded bytes, a sent state is kept as it was until it is sent.
+  const int64_t largest_item =
+      std::max(max_span_tokens * model.sparse_shape().kv.token_bytes(), model.state_bytes()) * 2;
+  const int64_t transfers = 3 * transfer_bytes + 2 * largest_item - now.held[static_cast<int>(MemoryOwner::kInTransfer)];
+  const int64_t budget = now.free - std::max<int64_t>(transfers, 0);
+  const int64_t least = model.SequenceBytes(1);
+  if (budget < least) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--memory_bytes: ", now.capacity, " leaves ", budget, " bytes for requests after ",
+                     now.capacity - now.free, " for weights and workspace and ", transfers,
+                     " for transfers; the shortest request takes ", least));
+  }
+  return budget;
+}
+
+}  // namespace salamander::worker

@@ -1,0 +1,71 @@
+// Reservations: the memory of requests, and the one way in which it is given back.
+//
+// A reservation is a sequence and the subscription that receives into it. It ends in this order, on every path: the
+// owner's sends from it have ended (the owner's duty), the subscription is drained (on a thread of its own, as that may
+// take as long as a peer needs), the sequence is freed (engine thread).
+#ifndef SALAMANDER_COMMON_WORKER_REQUEST_MEMORY_H_
+#define SALAMANDER_COMMON_WORKER_REQUEST_MEMORY_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/memory_ledger.h"
+#include "common/base/thread_pool.h"
+#include "common/engine/model.h"
+#include "common/engine/sequence.h"
+#include "common/stream/receiver.h"
+#include "common/worker/engine_loop.h"
+#include "salamander/v1/cluster.pb.h"
+
+namespace salamander::worker {
+
+struct Reservation {
+  RequestId request = 0;
+  uint64_t epoch = 0;
+  v1::Plan plan;
+  int worker = 0;  // own index in the plan, or stream::kDecodeWorker
+  // When an unclaimed reservation ends, on the clock of its RequestMemory.
+  double lease_end = 0;
+  std::unique_ptr<engine::Sequence> sequence;
+  std::vector<float> hidden;  // decode: where the hidden row is received
+  std::unique_ptr<stream::Subscription> subscription;
+};
+
+// Engine thread only.
+class RequestMemory {
+ public:
+  // Requests together may take `budget_bytes`; the rest of the ledger is for transfers. All outlive it.
+  RequestMemory(const engine::Model* model, MemoryLedger* ledger, stream::Receiver* receiver, EngineLoop* loop,
+                const Clock* clock, int64_t budget_bytes);
+  // Every reservation has been retired and its `done` has run.
+  ~RequestMemory() = default;
+
+  // All or nothing. INVALID_ARGUMENT for a plan or lease that cannot be, or if the budget could never hold `tokens`;
+  // RESOURCE_EXHAUSTED if it cannot now. The engine is woken whenever an item arrives.
+  absl::StatusOr<std::unique_ptr<Reservation>> Reserve(const v1::ReserveRequest& request, int worker, int64_t tokens);
+  // Nothing reads from or sends from the reservation any more. `done` runs on the engine thread, memory being back.
+  void Retire(std::unique_ptr<Reservation> reservation, std::function<void()> done);
+
+ private:
+  const engine::Model* model_;
+  MemoryLedger* ledger_;
+  stream::Receiver* receiver_;
+  EngineLoop* loop_;
+  const Clock* clock_;
+  const int64_t budget_bytes_;
+  int64_t used_bytes_ = 0;
+  ThreadPool drain_;
+};
+
+// What is left for requests of `free` bytes once both directions of transfer have `transfer_bytes` and one item of the
+// longest span more. INVALID_ARGUMENT naming --memory_bytes if that is less than the shortest request takes.
+absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t transfer_bytes,
+                                      int64_t max_span_tokens);
+
+}  // namespace salamander::worker
+
+#endif  // SALAMANDER_COMMON_WORKER_REQUEST_MEMORY_H_
