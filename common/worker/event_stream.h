@@ -60,6 +60,12 @@ class EventStream final : public grpc::ServerBidiReactor<Command, Event> {
     Pump();
   }
 
+  // Finished, or on its way there. Once an on_cancel has been called it is true.
+  bool ended() {
+    std::lock_guard lock(mutex_);
+    return end_.has_value();
+  }
+
   // The reservation that this stream has claimed, 0 for none. Engine thread only.
   uint64_t claimed_epoch = 0;
 

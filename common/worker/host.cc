@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/service/version.h"
 #include "common/stream/item.h"
 #include "common/transport/ucx_transport.h"
 #include "common/worker/stream_metrics.h"
@@ -59,12 +60,22 @@ v1::WorkerHello Host::Hello(const std::string& grpc_address, int64_t request_byt
   hello.set_model_fingerprint(model->fingerprint());
   hello.set_kv_element_type(model->sparse_shape().kv.type == kernels::DType::kFloat32 ? v1::ELEMENT_TYPE_FLOAT32
                                                                                       : v1::ELEMENT_TYPE_BFLOAT16);
-  hello.set_build_version(SALAMANDER_VERSION);
+  hello.set_build_version(service::BuildVersion());
   hello.set_request_memory_bytes(request_bytes);
   hello.set_page_group_bytes(PageGroupBytes(*model));
   hello.set_bytes_per_request(FixedBytes(*model));
   hello.set_stream_version(stream::kStreamVersion);
   return hello;
+}
+
+void ReportMemory(const MemoryLedger& ledger, v1::Heartbeat& heartbeat) {
+  const MemoryLedger::Snapshot now = ledger.Read();
+  heartbeat.set_memory_capacity_bytes(now.capacity);
+  for (int i = 0; i < kMemoryOwners; ++i) {
+    v1::MemoryOwner& owner = *heartbeat.add_memory();
+    owner.set_owner(std::string(MemoryOwnerName(static_cast<MemoryOwner>(i))));
+    owner.set_bytes(now.held[i]);
+  }
 }
 
 int64_t PageGroupBytes(const engine::Model& model) {

@@ -45,6 +45,9 @@ struct Host {
   v1::WorkerHello Hello(const std::string& grpc_address, int64_t request_bytes) const;
 };
 
+// Fills in the ledger's owners and capacity.
+void ReportMemory(const MemoryLedger& ledger, v1::Heartbeat& heartbeat);
+
 // Bytes that a request takes: PageGroupBytes per 1024 tokens begun, plus FixedBytes.
 int64_t PageGroupBytes(const engine::Model& model);
 int64_t FixedBytes(const engine::Model& model);

@@ -39,9 +39,9 @@ absl::StatusOr<std::unique_ptr<Reservation>> RequestMemory::Reserve(const v1::Re
     return absl::InvalidArgumentError(absl::StrCat("request of ", tokens, " tokens needs ", needed,
                                                    " bytes, this worker has ", budget_bytes_, " for all requests"));
   }
-  if (needed > budget_bytes_ - used_bytes_) {
+  if (needed > free_bytes()) {
     return absl::ResourceExhaustedError(absl::StrCat("request of ", tokens, " tokens needs ", needed, " bytes, free ",
-                                                     budget_bytes_ - used_bytes_, " of ", budget_bytes_));
+                                                     free_bytes(), " of ", budget_bytes_));
   }
   auto reservation = std::make_unique<Reservation>();
   reservation->request = request.request_id();
@@ -74,10 +74,11 @@ void RequestMemory::Retire(std::unique_ptr<Reservation> reservation, std::functi
 absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t transfer_bytes,
                                       int64_t max_span_tokens) {
   const MemoryLedger::Snapshot now = ledger.Read();
-  // Besides the encoded bytes, a sent state is kept as it was until it is sent.
-  const int64_t largest_item =
-      std::max(max_span_tokens * model.sparse_shape().kv.token_bytes(), model.state_bytes()) * 2;
-  const int64_t transfers = 3 * transfer_bytes + 2 * largest_item - now.held[static_cast<int>(MemoryOwner::kInTransfer)];
+  // Outstanding bytes are encoded ones. The buffer they are in was sized for the worst case, and a state is also kept as
+  // it was: each up to 1.5 times as much.
+  const int64_t largest_item = std::max(max_span_tokens * model.sparse_shape().kv.token_bytes(), model.state_bytes());
+  const int64_t transfers =
+      4 * transfer_bytes + 3 * largest_item - now.held[static_cast<int>(MemoryOwner::kInTransfer)];
   const int64_t budget = now.free - std::max<int64_t>(transfers, 0);
   const int64_t least = model.SequenceBytes(1);
   if (budget < least) {

@@ -6,6 +6,7 @@
 #ifndef SALAMANDER_COMMON_WORKER_REQUEST_MEMORY_H_
 #define SALAMANDER_COMMON_WORKER_REQUEST_MEMORY_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -35,7 +36,7 @@ struct Reservation {
   std::unique_ptr<stream::Subscription> subscription;
 };
 
-// Engine thread only.
+// Engine thread only, but for free_bytes.
 class RequestMemory {
  public:
   // Requests together may take `budget_bytes`; the rest of the ledger is for transfers. All outlive it.
@@ -49,6 +50,8 @@ class RequestMemory {
   absl::StatusOr<std::unique_ptr<Reservation>> Reserve(const v1::ReserveRequest& request, int worker, int64_t tokens);
   // Nothing reads from or sends from the reservation any more. `done` runs on the engine thread, memory being back.
   void Retire(std::unique_ptr<Reservation> reservation, std::function<void()> done);
+  // Any thread.
+  int64_t free_bytes() const { return budget_bytes_ - used_bytes_; }
 
  private:
   const engine::Model* model_;
@@ -57,12 +60,12 @@ class RequestMemory {
   EngineLoop* loop_;
   const Clock* clock_;
   const int64_t budget_bytes_;
-  int64_t used_bytes_ = 0;
+  std::atomic<int64_t> used_bytes_{0};
   ThreadPool drain_;
 };
 
-// What is left for requests of `free` bytes once both directions of transfer have `transfer_bytes` and one item of the
-// longest span more. INVALID_ARGUMENT naming --memory_bytes if that is less than the shortest request takes.
+// What the ledger has left for requests once transfers have what they may need at most: `transfer_bytes` for items being
+// received, and for items being sent (begun while less than `transfer_bytes` are outstanding). INVALID_ARGUMENT naming --memory_bytes if that is less than the shortest request takes.
 absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t transfer_bytes,
                                       int64_t max_span_tokens);
 

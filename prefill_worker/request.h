@@ -1,0 +1,75 @@
+// One request on a prefill worker, as the engine thread sees it.
+#ifndef SALAMANDER_PREFILL_WORKER_REQUEST_H_
+#define SALAMANDER_PREFILL_WORKER_REQUEST_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "common/engine/forward.h"
+#include "common/stream/publisher.h"
+#include "common/worker/event_stream.h"
+#include "common/worker/request_memory.h"
+#include "prefill_worker/request_state.h"
+#include "prefill_worker/schedule.h"
+#include "salamander/v1/cluster.pb.h"
+
+namespace salamander::prefill {
+
+using PrefillStream = worker::EventStream<v1::PrefillCommand, v1::PrefillEvent>;
+
+// A span of this worker. Its place in the layers is in the request's schedule.
+struct OwnSpan {
+  int32_t index = 0;  // in the plan
+  absl::Span<const int32_t> tokens;
+  // While it is active.
+  engine::SpanActivations* slot = nullptr;
+  std::optional<engine::SpanForward> forward;
+  double started = 0;
+  double seconds = 0;  // first step to last
+  double compute_seconds = 0;
+  // Until it is computed and all its items are sent.
+  bool computed = false;
+  int unsent_items = 0;
+};
+
+struct Request {
+  explicit Request(std::unique_ptr<worker::Reservation> reserved, stream::LayerKinds sparse)
+      : id(reserved->request),
+        epoch(reserved->epoch),
+        plan(reserved->plan),
+        reservation(std::move(reserved)),
+        schedule(plan, std::move(sparse), reservation->worker) {}
+
+  const RequestId id;
+  const uint64_t epoch;
+  const v1::Plan plan;
+  std::unique_ptr<worker::Reservation> reservation;  // null once it is being retired
+  RequestState state = RequestState::kReserved;
+  uint64_t order = 0;
+
+  // From the claim on.
+  PrefillStream::Ptr stream;
+  bool half_closed = false;
+  int32_t priority = 0;
+  double deadline = 0;
+  std::vector<int32_t> tokens;                    // of all own spans, in order
+  std::vector<stream::Destination> destinations;  // per prefill worker of the plan, then the decode worker
+
+  RequestSchedule schedule;
+  std::vector<OwnSpan> spans;  // as in the schedule
+  size_t spans_done = 0;       // computed and sent
+  int64_t unfinished_tokens = 0;
+  double last_progress = 0;
+
+  // Sends that read this request's memory.
+  int unsent_items = 0;
+  int64_t sent_items = 0;
+  int64_t sent_raw_bytes = 0;
+};
+
+}  // namespace salamander::prefill
+
+#endif  // SALAMANDER_PREFILL_WORKER_REQUEST_H_
