@@ -37,18 +37,18 @@ absl::Status Executor::Prepare() {
     free_slots_.push_back(slot.get());
     slots_.push_back(std::move(slot));
   }
-  receiver_ = std::make_unique<stream::Receiver>(
-      stream::ReceiverOptions{.instance = host_->instance,
-                              .staging_bytes = options_.transfer_buffer_bytes,
-                              .missing_item_seconds = options_.missing_item_seconds},
-      host_->transport.get(), &ledger, host_->stats.get());
+  receiver_ =
+      std::make_unique<stream::Receiver>(stream::ReceiverOptions{.instance = host_->instance,
+                                                                 .staging_bytes = options_.transfer_buffer_bytes,
+                                                                 .missing_item_seconds = options_.missing_item_seconds},
+                                         host_->transport.get(), &ledger, host_->stats.get());
   publisher_ = std::make_unique<stream::Publisher>(
       stream::PublisherOptions{.min_bytes_per_second = options_.min_link_bytes_per_second}, host_->transport.get(),
       &ledger, host_->stats.get());
   ASSIGN_OR_RETURN(request_bytes_, worker::RequestBudget(model, ledger, options_.transfer_buffer_bytes,
-                                                         options_.max_span_tokens));
-  memory_ = std::make_unique<worker::RequestMemory>(&model, &ledger, receiver_.get(), &loop_, host_->clock,
-                                                    request_bytes_);
+                                                         options_.transfer_buffer_bytes, options_.max_span_tokens));
+  memory_ =
+      std::make_unique<worker::RequestMemory>(&model, &ledger, receiver_.get(), &loop_, host_->clock, request_bytes_);
   return absl::OkStatus();
 }
 
@@ -105,7 +105,8 @@ absl::StatusOr<v1::ReserveResponse> Executor::DoReserve(const v1::ReserveRequest
   ASSIGN_OR_RETURN(const int self, worker::FindPrefillWorker(plan, host_->instance));
   RETURN_IF_ERROR(CheckSpans(plan, self));
   RETURN_IF_ERROR(CheckLinks(plan, self));
-  ASSIGN_OR_RETURN(std::unique_ptr<worker::Reservation> reserved, memory_->Reserve(request, self, plan.prompt_tokens()));
+  ASSIGN_OR_RETURN(std::unique_ptr<worker::Reservation> reserved,
+                   memory_->Reserve(request, self, plan.prompt_tokens()));
   auto held = std::make_unique<Request>(std::move(reserved), worker::SparseLayers(*host_->model));
   held->order = next_order_++;
   for (const RequestSchedule::OwnSpan& span : held->schedule.spans()) {
@@ -114,8 +115,8 @@ absl::StatusOr<v1::ReserveResponse> Executor::DoReserve(const v1::ReserveRequest
   load_.queued_tokens += held->unfinished_tokens;
   load_.requests += 1;
   live_.Add(1);
-  Log(LogLevel::kInfo, absl::StrCat("request ", IdToString(held->id), ": reserved, epoch ",
-                                    IdToString(held->epoch), ", ", plan.prompt_tokens(), " tokens, own ", held->unfinished_tokens));
+  Log(LogLevel::kInfo, absl::StrCat("request ", IdToString(held->id), ": reserved, epoch ", IdToString(held->epoch),
+                                    ", ", plan.prompt_tokens(), " tokens, own ", held->unfinished_tokens));
   v1::ReserveResponse response;
   response.set_epoch(held->epoch);
   response.set_instance_id(host_->instance);
@@ -203,11 +204,12 @@ absl::Status Executor::TakeStart(Request& request, const v1::PrefillStart& start
   const v1::Plan& plan = request.plan;
   if (start.subscribers_size() != plan.prefill_workers_size() + 1) {
     return absl::InvalidArgumentError(absl::StrCat("start.subscribers: ", start.subscribers_size(), " for ",
-                                                   plan.prefill_workers_size(), " prefill workers and one decode worker"));
+                                                   plan.prefill_workers_size(),
+                                                   " prefill workers and one decode worker"));
   }
   if (start.tokens_size() != request.unfinished_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("start.tokens: ", start.tokens_size(), " ids, own spans have ",
-                                                   request.unfinished_tokens));
+    return absl::InvalidArgumentError(
+        absl::StrCat("start.tokens: ", start.tokens_size(), " ids, own spans have ", request.unfinished_tokens));
   }
   const int64_t vocab_size = host_->model->config().vocab_size;
   for (int i = 0; i < start.tokens_size(); ++i) {
@@ -235,8 +237,9 @@ absl::Status Executor::TakeStart(Request& request, const v1::PrefillStart& start
 void Executor::OnSpanFinished(Request& request, int32_t span) {
   if (request.state == RequestState::kClosing) return;
   if (span < 0 || span >= request.plan.spans_size()) {
-    Close(request, absl::InvalidArgumentError(absl::StrCat("span_finished.span: ", span, " is not in [0, ",
-                                                           request.plan.spans_size(), ")")),
+    Close(request,
+          absl::InvalidArgumentError(
+              absl::StrCat("span_finished.span: ", span, " is not in [0, ", request.plan.spans_size(), ")")),
           "failed");
     return;
   }
@@ -251,9 +254,9 @@ Request* Executor::Find(uint64_t epoch) {
 bool Executor::Transition(Request& request, RequestEvent event, const std::string& why) {
   const std::optional<RequestState> next = NextState(request.state, event);
   if (!next.has_value()) return false;
-  Log(LogLevel::kInfo, absl::StrCat("request ", IdToString(request.id), ": ",
-                                    std::string(RequestStateName(request.state)), " -> ",
-                                    std::string(RequestStateName(*next)), ": ", why));
+  Log(LogLevel::kInfo,
+      absl::StrCat("request ", IdToString(request.id), ": ", std::string(RequestStateName(request.state)), " -> ",
+                   std::string(RequestStateName(*next)), ": ", why));
   request.state = *next;
   return true;
 }

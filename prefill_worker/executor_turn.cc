@@ -45,7 +45,8 @@ double Executor::Turn() {
   std::vector<Candidate> candidates;
   for (auto& [epoch, request] : requests_) {
     if (request->state != RequestState::kRunning) continue;
-    const bool may_start = !free_slots_.empty() && request->schedule.active() < SlotsPerRequest(options_.max_active_spans);
+    const bool may_start =
+        !free_slots_.empty() && request->schedule.active() < SlotsPerRequest(options_.max_active_spans);
     const stream::Subscription& subscription = *request->reservation->subscription;
     const std::optional<size_t> position =
         request->schedule.Next([&](const stream::ItemId& id) { return subscription.Has(id); }, may_start);

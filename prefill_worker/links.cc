@@ -80,8 +80,8 @@ void Links::OnConnected(InstanceId instance, const absl::Status& status) {
     const bool connected = status.ok() && info != infos.end() && info->second.connected;
     RateGauge(metrics_, peer->second.name).Set(connected ? info->second.bytes_per_second : 0);
     if (!status.ok()) {
-      Log(LogLevel::kWarning, absl::StrCat("link to ", peer->second.name, " (", IdToString(instance),
-                                           ") failed: ", status.ToString()));
+      Log(LogLevel::kWarning,
+          absl::StrCat("link to ", peer->second.name, " (", IdToString(instance), ") failed: ", status.ToString()));
     }
   }
   on_change_();

@@ -21,7 +21,8 @@ absl::Status CheckOptions(const PrefillWorkerOptions& options) {
         absl::StrCat("max_span_tokens must be a positive multiple of 128, got ", options.max_span_tokens));
   }
   if (options.max_active_spans < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("max_active_spans must be at least 1, got ", options.max_active_spans));
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_active_spans must be at least 1, got ", options.max_active_spans));
   }
   if (options.transfer_buffer_bytes < 1) {
     return absl::InvalidArgumentError(

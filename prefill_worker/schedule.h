@@ -13,7 +13,8 @@
 //   1. If span i of a request holds a slot, spans 0 … i-1 have all started, on whichever worker. The needs of layer 0
 //      are met only if span i-1 (lightning; and so by induction all before it) or all of them (sparse) have passed at
 //      least their first phase, which takes a slot.
-//   2. So take any occupied slot, and of its request the earliest unfinished span. It has started (1), every span before
+//   2. So take any occupied slot, and of its request the earliest unfinished span. It has started (1), every span
+//   before
 //      it is finished, and what they published arrives or the request fails: its needs are met, it can be stepped.
 //   3. So in every request that holds slots somewhere, a span can be stepped; it ends after 2 · layers steps and frees
 //      its slot. A request that holds none has a first unfinished span whose needs are met; it waits for a slot only,

@@ -23,8 +23,8 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions&
   host->role = role;
   host->instance = RandomId();
   host->options = options;
-  host->name = options.name.empty() ? absl::StrCat(prefill ? "prefill-" : "decode-", IdToString(host->instance))
-                                    : options.name;
+  host->name =
+      options.name.empty() ? absl::StrCat(prefill ? "prefill-" : "decode-", IdToString(host->instance)) : options.name;
   host->metrics_prefix = prefill ? "salamander_prefill_" : "salamander_decode_";
 
   const int64_t capacity = options.memory_bytes > 0 ? options.memory_bytes : DefaultMemoryBytes();

@@ -31,8 +31,8 @@ absl::StatusOr<std::unique_ptr<Reservation>> RequestMemory::Reserve(const v1::Re
                                                                     int64_t tokens) {
   RETURN_IF_ERROR(CheckRequestPlan(request.plan()));
   if (!(request.lease_seconds() > 0 && request.lease_seconds() <= kLongestLeaseSeconds)) {
-    return absl::InvalidArgumentError(absl::StrCat("lease_seconds: ", request.lease_seconds(),
-                                                   " is not above 0 and at most ", kLongestLeaseSeconds));
+    return absl::InvalidArgumentError(
+        absl::StrCat("lease_seconds: ", request.lease_seconds(), " is not above 0 and at most ", kLongestLeaseSeconds));
   }
   const int64_t needed = model_->SequenceBytes(tokens);
   if (needed > budget_bytes_) {
@@ -71,21 +71,22 @@ void RequestMemory::Retire(std::unique_ptr<Reservation> reservation, std::functi
   });
 }
 
-absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t transfer_bytes,
-                                      int64_t max_span_tokens) {
+absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t receive_bytes,
+                                      int64_t send_bytes, int64_t max_item_tokens) {
   const MemoryLedger::Snapshot now = ledger.Read();
-  // Outstanding bytes are encoded ones. The buffer they are in was sized for the worst case, and a state is also kept as
-  // it was: each up to 1.5 times as much.
-  const int64_t largest_item = std::max(max_span_tokens * model.sparse_shape().kv.token_bytes(), model.state_bytes());
-  const int64_t transfers =
-      4 * transfer_bytes + 3 * largest_item - now.held[static_cast<int>(MemoryOwner::kInTransfer)];
+  int64_t transfers = receive_bytes - now.held[static_cast<int>(MemoryOwner::kInTransfer)];
+  if (send_bytes > 0) {
+    // Outstanding bytes are encoded ones. The buffer they are in was sized for the worst case, and a state is also kept
+    // as it was: each up to 1.5 times as much.
+    const int64_t item = std::max(max_item_tokens * model.sparse_shape().kv.token_bytes(), model.state_bytes());
+    transfers += 3 * (send_bytes + item);
+  }
   const int64_t budget = now.free - std::max<int64_t>(transfers, 0);
   const int64_t least = model.SequenceBytes(1);
   if (budget < least) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--memory_bytes: ", now.capacity, " leaves ", budget, " bytes for requests after ",
-                     now.capacity - now.free, " for weights and workspace and ", transfers,
-                     " for transfers; the shortest request takes ", least));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--memory_bytes: ", now.capacity, " leaves ", budget, " bytes for requests after ", now.capacity - now.free,
+        " for weights and workspace and ", transfers, " for transfers; the shortest request takes ", least));
   }
   return budget;
 }

@@ -64,10 +64,12 @@ class RequestMemory {
   ThreadPool drain_;
 };
 
-// What the ledger has left for requests once transfers have what they may need at most: `transfer_bytes` for items being
-// received, and for items being sent (begun while less than `transfer_bytes` are outstanding). INVALID_ARGUMENT naming --memory_bytes if that is less than the shortest request takes.
-absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t transfer_bytes,
-                                      int64_t max_span_tokens);
+// What the ledger has left for requests once transfers have the most they may take: `receive_bytes` for items being
+// received, and for items being sent, of which one more begins while less than `send_bytes` are outstanding; the
+// largest has `max_item_tokens` tokens. INVALID_ARGUMENT naming --memory_bytes if that is less than the shortest
+// request takes.
+absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t receive_bytes,
+                                      int64_t send_bytes, int64_t max_item_tokens);
 
 }  // namespace salamander::worker
 

@@ -1,0 +1,206 @@
+// The part of the batcher that works: tiers as keys arrive, then tokens.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+#include "decode_worker/batcher.h"
+#include "decode_worker/capture.h"
+
+namespace salamander::decode {
+namespace {
+
+// Weight of the newest step in the moving average of the rate.
+constexpr double kRateWeight = 0.1;
+
+// A router that reads slowly gets several tokens in one message.
+bool MergeChunks(v1::DecodeEvent& last, const v1::DecodeEvent& event) {
+  if (!last.has_tokens() || !event.has_tokens()) return false;
+  v1::TokenChunk& chunk = *last.mutable_tokens();
+  const v1::TokenChunk& more = event.tokens();
+  chunk.mutable_ids()->MergeFrom(more.ids());
+  chunk.mutable_text()->append(more.text());
+  chunk.mutable_logprobs()->MergeFrom(more.logprobs());
+  return true;
+}
+
+v1::DecodeEvent ChunkOf(const engine::GeneratedToken& token) {
+  v1::DecodeEvent event;
+  v1::TokenChunk& chunk = *event.mutable_tokens();
+  chunk.add_ids(token.token);
+  chunk.set_text(token.text);
+  if (token.logprobs.has_value()) {
+    v1::TokenLogprob& logprob = *chunk.add_logprobs();
+    logprob.set_token(token.token);
+    logprob.set_logprob(token.logprobs->chosen);
+    for (const auto& [id, value] : token.logprobs->top) {
+      v1::TopLogprob& top = *logprob.add_top();
+      top.set_token(id);
+      top.set_logprob(value);
+    }
+  }
+  return event;
+}
+
+}  // namespace
+
+double Batcher::Turn() {
+  const double until_lease = EndOverdue();
+  const bool extended = ExtendTiers();
+  CheckReady();
+  Join();
+  if (!batch_.empty()) Step();
+  return extended || !batch_.empty() || !waiting_.empty() ? worker::EngineLoop::kAgain : until_lease;
+}
+
+double Batcher::EndOverdue() {
+  const double now = host_->clock->Now();
+  double soonest = worker::EngineLoop::kWhenWoken;
+  for (auto& [epoch, request] : requests_) {
+    if (request->state == RequestState::kClosing) continue;
+    if (const absl::Status status = request->reservation->subscription->status(); !status.ok()) {
+      Close(*request, status, "failed");
+    } else if (request->reservation->lease_end <= now) {
+      Close(*request, absl::DeadlineExceededError("no stream claimed the reservation within its lease"), "expired");
+    } else {
+      soonest = std::min(soonest, request->reservation->lease_end - now);
+    }
+  }
+  return soonest;
+}
+
+bool Batcher::ExtendTiers() {
+  for (auto& [epoch, request] : requests_) {
+    if (request->state != RequestState::kReserved && request->state != RequestState::kReceiving) continue;
+    const worker::Reservation& held = *request->reservation;
+    const std::optional<TierProgress::Piece> piece =
+        request->tiers.Next([&](const stream::ItemId& id) { return held.subscription->Has(id); });
+    if (!piece.has_value()) continue;
+    const absl::Status made = held.sequence->ExtendTiers(piece->layer, piece->tokens);
+    if (made.ok()) {
+      request->tiers.Advance();
+    } else {
+      Close(*request, Annotate(made, absl::StrCat("tiers of layer ", piece->layer)), "failed");
+    }
+    return true;
+  }
+  return false;
+}
+
+void Batcher::CheckReady() {
+  for (auto& [epoch, request] : requests_) {
+    if (request->state != RequestState::kReceiving) continue;
+    const stream::Subscription& subscription = *request->reservation->subscription;
+    if (!subscription.complete()) continue;
+    const bool tiers_wait = request->tiers.Next([](const stream::ItemId&) { return true; }).has_value();
+    if (!tiers_wait) Ready(*request);
+  }
+}
+
+void Batcher::Ready(Request& request) {
+  if (!options_.capture_dir.empty()) {
+    const absl::Status captured = CaptureRequest(options_.capture_dir, request.id, *request.reservation->sequence,
+                                                 request.plan.prompt_tokens(), request.reservation->hidden);
+    if (!captured.ok()) return Close(request, Annotate(captured, "capture"), "failed");
+  }
+  Transition(request, RequestEvent::kReady,
+             absl::StrCat(request.reservation->subscription->received_items(), " items received"));
+  request.ready = host_->clock->Now();
+  v1::DecodeEvent event;
+  event.mutable_ready();
+  request.stream->Send(std::move(event));
+  waiting_.push_back(&request);
+  load_.waiting = static_cast<int64_t>(waiting_.size());
+}
+
+void Batcher::Join() {
+  const double now = host_->clock->Now();
+  std::vector<Request*> joining;
+  while (!waiting_.empty() && static_cast<int64_t>(batch_.size()) < options_.max_batch) {
+    Request& request = *waiting_.front();
+    waiting_.pop_front();
+    Transition(request, RequestEvent::kJoined, absl::StrCat("batch of ", batch_.size() + 1));
+    request.joined = now;
+    metrics_.queue_seconds.Observe(now - request.ready);
+    batch_.push_back(&request);
+    joining.push_back(&request);
+  }
+  load_.waiting = static_cast<int64_t>(waiting_.size());
+  load_.decoding = static_cast<int64_t>(batch_.size());
+  if (joining.empty()) return;
+
+  std::vector<const float*> rows;
+  for (const Request* request : joining) rows.push_back(request->reservation->hidden.data());
+  const absl::StatusOr<absl::Span<const float>> logits = forward_->LogitsOf(rows);
+  const int64_t vocab_size = host_->model->config().vocab_size;
+  for (size_t i = 0; i < joining.size(); ++i) {
+    if (logits.ok()) {
+      Emit(*joining[i], logits->subspan(i * vocab_size, vocab_size));
+    } else {
+      Close(*joining[i], Annotate(logits.status(), "first token"), "failed");
+    }
+  }
+}
+
+void Batcher::Step() {
+  const std::vector<Request*> stepped = batch_;  // Emit takes those that finish out of batch_.
+  std::vector<engine::DecodeRow> rows;
+  for (const Request* request : stepped) {
+    rows.push_back({.sequence = request->reservation->sequence.get(),
+                    .token = request->next_token,
+                    .position = request->next_position});
+  }
+  const double begun = host_->clock->Now();
+  const absl::StatusOr<absl::Span<const float>> logits = forward_->Step(rows);
+  const double seconds = host_->clock->Now() - begun;
+  metrics_.step_seconds.Observe(seconds);
+  metrics_.batch_size.Observe(static_cast<double>(rows.size()));
+  CountRate(rows.size(), seconds);
+  const int64_t vocab_size = host_->model->config().vocab_size;
+  for (size_t i = 0; i < stepped.size(); ++i) {
+    if (logits.ok()) {
+      Emit(*stepped[i], logits->subspan(i * vocab_size, vocab_size));
+    } else {
+      Close(*stepped[i], Annotate(logits.status(), "decode step"), "failed");
+    }
+  }
+}
+
+void Batcher::Emit(Request& request, absl::Span<const float> logits) {
+  const engine::GeneratedToken token = request.generation->Next(logits);
+  request.next_token = token.token;
+  request.next_position = request.plan.prompt_tokens() + request.generation->count() - 1;
+  request.stream->Send(ChunkOf(token), MergeChunks);
+  metrics_.tokens.Increment();
+  const double now = host_->clock->Now();
+  if (request.generation->count() == 1) {
+    request.first_step_seconds = now - request.joined;
+    metrics_.first_step_seconds.Observe(request.first_step_seconds);
+  } else {
+    metrics_.inter_token_seconds.Observe(now - request.last_token_sent);
+  }
+  request.last_token_sent = now;
+  if (token.reason == engine::StopReason::kNone) return;
+  SendFinished(request, token.reason);
+  Close(request, absl::OkStatus(), "ok");
+}
+
+void Batcher::SendFinished(Request& request, engine::StopReason reason) {
+  v1::DecodeEvent event;
+  v1::DecodeFinished& finished = *event.mutable_finished();
+  finished.set_reason(reason == engine::StopReason::kStop ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH);
+  finished.set_completion_tokens(request.generation->count());
+  finished.set_decode_queue_seconds(request.joined - request.ready);
+  finished.set_first_step_seconds(request.first_step_seconds);
+  request.stream->Send(std::move(event));
+}
+
+void Batcher::CountRate(size_t tokens, double seconds) {
+  if (seconds <= 0) return;
+  const double rate = static_cast<double>(tokens) / seconds;
+  const double before = load_.tokens_per_second;
+  load_.tokens_per_second = before == 0 ? rate : before + kRateWeight * (rate - before);
+}
+
+}  // namespace salamander::decode
