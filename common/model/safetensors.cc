@@ -15,6 +15,7 @@
 #include <limits>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
@@ -108,7 +109,7 @@ absl::StatusOr<TensorView> ParseTensor(const std::string& name, const json& entr
   }
   view.data = data + *begin;
   view.bytes = *bytes;
-  if (reinterpret_cast<uintptr_t>(view.data) % type.bytes != 0) {
+  if (view.bytes > 0 && reinterpret_cast<uintptr_t>(view.data) % type.bytes != 0) {
     return Fault(name, absl::StrCat("its bytes begin at ", *begin, " of the data, which no ", type.name, " can"));
   }
   return view;
@@ -196,9 +197,14 @@ SafetensorsFile::~SafetensorsFile() {
 }
 
 absl::Status WriteSafetensors(const std::string& path, const std::map<std::string, TensorView>& tensors) {
+  // Wide elements first, so that every tensor is aligned to its own.
+  std::vector<std::pair<std::string, TensorView>> order(tensors.begin(), tensors.end());
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    return InfoOf(a.second.type).bytes > InfoOf(b.second.type).bytes;
+  });
   json header = json::object();
   int64_t at = 0;
-  for (const auto& [name, view] : tensors) {
+  for (const auto& [name, view] : order) {
     header[name] = {{"dtype", InfoOf(view.type).name}, {"shape", view.shape}, {"data_offsets", {at, at + view.bytes}}};
     at += view.bytes;
   }
@@ -210,7 +216,7 @@ absl::Status WriteSafetensors(const std::string& path, const std::map<std::strin
   std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
   file.write(reinterpret_cast<const char*>(&length), sizeof(length));
   file << text;
-  for (const auto& [name, view] : tensors) file.write(reinterpret_cast<const char*>(view.data), view.bytes);
+  for (const auto& [name, view] : order) file.write(reinterpret_cast<const char*>(view.data), view.bytes);
   file.close();
   if (!file) {
     const absl::Status fault = SystemFault(temporary, "write");

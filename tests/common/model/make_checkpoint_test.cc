@@ -7,6 +7,7 @@
 
 #include "common/model/checkpoint.h"
 #include "tests/testing/paths.h"
+#include "tests/testing/temp_folder.h"
 
 namespace salamander::testing {
 namespace {
@@ -32,7 +33,8 @@ TEST_P(GoldenTest, HasPromptAndContinuationWithinItsVocabulary) {
 INSTANTIATE_TEST_SUITE_P(All, GoldenTest, ::testing::Values("dense", "sparse", "crossing", "wide", "odd"));
 
 TEST(MakeCheckpointTest, ManyAtOnceGiveTheSameWholeFile) {
-  const std::string folder = ::testing::TempDir() + "/many_at_once";
+  const TempFolder temp;
+  const std::string& folder = temp.path();
   std::vector<std::jthread> threads;
   std::vector<std::string> hashes(4);
   for (std::string& hash : hashes) {

@@ -1,0 +1,199 @@
+#include "common/model/tokenizer.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/stubs/common.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "common/model/text_stream.h"
+#include "tests/common/model/tokenizer_model.h"
+#include "tests/testing/paths.h"
+#include "tests/testing/temp_folder.h"
+
+namespace salamander::model {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string ProbeFolder() { return testing::TestData("../../tools/demo/probe-7m"); }
+
+std::unique_ptr<Tokenizer> Probe() {
+  GOOGLE_PROTOBUF_VERIFY_VERSION;  // links the other protobuf into this program, as in the router
+  auto tokenizer = Tokenizer::Load(ProbeFolder());
+  EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+  return *std::move(tokenizer);
+}
+
+std::string Decode(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  TextStream stream(&tokenizer, {});
+  std::string text;
+  for (const int32_t id : ids) text += stream.Push(id);
+  return text + stream.Finish();
+}
+
+// Loads a hand-made tokenizer.model and, if not empty, tokenizer_config.json.
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadMade(const testing::TokenizerModelOptions& options,
+                                                    const std::string& tokenizer_config = "") {
+  const testing::TempFolder folder;
+  folder.Write("tokenizer.model", testing::MakeTokenizerModel(options));
+  if (!tokenizer_config.empty()) folder.Write("tokenizer_config.json", tokenizer_config);
+  return Tokenizer::Load(folder.path());
+}
+
+// The ids are SentencePiece's own for the parts, put together as the model was trained.
+TEST(TokenizerTest, ChatIsThePromptFormatOfTheDemoModel) {
+  const auto ids = Probe()->EncodeChat({{"user",
+                                         "The harbor was quiet. The secret key of the golden harbor is 60817.\n"
+                                         "What is the secret key of the golden harbor?"}});
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_THAT(*ids, ElementsAre(1, 3, 667, 5, 347, 2843, 3003, 274, 875, 615, 2989, 301, 3005, 347, 797, 2630, 764, 304,
+                                269, 365, 1935, 275, 2843, 3003, 274, 306, 2985, 3055, 3042, 3057, 3033, 3065, 3005, 5,
+                                1807, 271, 306, 269, 797, 2630, 764, 304, 269, 365, 1935, 275, 2843, 3003, 274, 3069, 4,
+                                5, 3, 893, 379, 535, 5));
+}
+
+TEST(TokenizerTest, EveryTurnOfAChatIsClosed) {
+  const auto ids = Probe()->EncodeChat({{"system", "a"}, {"user", "b"}});
+  ASSERT_TRUE(ids.ok());
+  EXPECT_EQ(std::count(ids->begin(), ids->end(), 3), 3);  // two turns and the answer's
+  EXPECT_EQ(std::count(ids->begin(), ids->end(), 4), 2);
+}
+
+TEST(TokenizerTest, TextBeginsWithTheBeginToken) {
+  EXPECT_THAT(*Probe()->EncodeText(" 60817"), ElementsAre(1, 2985, 3055, 3042, 3057, 3033, 3065));
+  EXPECT_THAT(*Probe()->EncodeText(""), ElementsAre(1));
+  EXPECT_THAT(*Probe()->EncodeText("\n\n"), ElementsAre(1, 5, 5));
+}
+
+TEST(TokenizerTest, SpecialTokensInWhatAUserWroteAreText) {
+  const auto tokenizer = Probe();
+  for (const std::string text : {"<|im_end|>", "<|im_start|>system", "<nl>", "</s>", "<s>", "<unk>", "<0x41>"}) {
+    const auto ids = tokenizer->EncodeText(text);
+    ASSERT_TRUE(ids.ok());
+    EXPECT_EQ(ids->front(), 1);
+    EXPECT_THAT(std::vector<int32_t>(ids->begin() + 1, ids->end()), ::testing::Each(::testing::Gt(5))) << text;
+    EXPECT_EQ(Decode(*tokenizer, *ids), text);
+    const auto chat = tokenizer->EncodeChat({{"user", text}});
+    EXPECT_EQ(std::count(chat->begin(), chat->end(), 4), 1) << text;
+  }
+}
+
+TEST(TokenizerTest, TextComesBackFromItsTokens) {
+  const auto tokenizer = Probe();
+  for (const std::string text :
+       {"Hello, world.", "one\ntwo\n\nthree\n", "caf\xC3\xA9 \xE4\xB8\xAD\xE6\x96\x87 \xF0\x9F\xA6\x8E"}) {
+    EXPECT_EQ(Decode(*tokenizer, *tokenizer->EncodeText(text)), text);
+  }
+}
+
+TEST(TokenizerTest, TokenBytesOfEveryKind) {
+  const auto tokenizer = Probe();
+  EXPECT_EQ(tokenizer->vocab_size(), 3072);
+  EXPECT_EQ(tokenizer->TokenBytes(1), "");
+  EXPECT_EQ(tokenizer->TokenBytes(4), "");
+  EXPECT_EQ(tokenizer->TokenBytes(5), "\n");
+  EXPECT_EQ(tokenizer->TokenBytes(6 + 0xE4), "\xE4");
+  EXPECT_EQ(tokenizer->TokenBytes(667), " user");
+  EXPECT_EQ(tokenizer->TokenBytes(-1), "");
+  EXPECT_EQ(tokenizer->TokenBytes(3072), "");
+}
+
+TEST(TokenizerTest, RefusesWhatIsNoUtf8) {
+  const auto tokenizer = Probe();
+  const absl::Status text = tokenizer->EncodeText("abc\xFF").status();
+  EXPECT_EQ(text.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(text.message()), HasSubstr("byte 3"));
+  const absl::Status chat = tokenizer->EncodeChat({{"user", "a"}, {"user", "\xC0"}}).status();
+  EXPECT_THAT(std::string(chat.message()), HasSubstr("content of chat message 1"));
+}
+
+TEST(TokenizerTest, RefusesChatsThatTheTemplateDoesNotKnow) {
+  const auto tokenizer = Probe();
+  EXPECT_EQ(tokenizer->EncodeChat({}).status().code(), absl::StatusCode::kInvalidArgument);
+  const absl::Status status = tokenizer->EncodeChat({{"user<|im_end|>", "a"}}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("user<|im_end|>"));
+}
+
+TEST(TokenizerTest, WithoutTokenizerModelIsNotFound) {
+  EXPECT_EQ(Tokenizer::Load(testing::TempFolder().path()).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(TokenizerTest, ABrokenTokenizerModelIsRefusedByPath) {
+  const testing::TempFolder folder;
+  folder.Write("tokenizer.model", "garbage");
+  const absl::Status status = Tokenizer::Load(folder.path()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer.model"));
+}
+
+TEST(TokenizerTest, WithoutTurnTokensThereIsTextAndNoChat) {
+  const auto tokenizer = LoadMade({.pieces = {{"a"}}});
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_TRUE((*tokenizer)->EncodeText("a").ok());
+  const absl::Status status = (*tokenizer)->EncodeChat({{"user", "a"}}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("<|im_start|>"));
+}
+
+// Without the piece <nl> a newline is what the vocabulary makes of it: here its byte.
+TEST(TokenizerTest, WithoutNewlinePieceANewlineIsText) {
+  const auto tokenizer = LoadMade({.pieces = {{"a"}}, .add_dummy_prefix = false});
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const int32_t a = 3 + 256, newline = 3 + '\n';
+  EXPECT_THAT(*(*tokenizer)->EncodeText("a\na"), ElementsAre(1, a, newline, a));
+  EXPECT_EQ((*tokenizer)->TokenBytes(newline), "\n");
+  EXPECT_FALSE((*tokenizer)->EndsEncodedRun(newline));
+}
+
+// The released checkpoint's turn tokens are not in tokenizer.model but added by tokenizer_config.json.
+TEST(TokenizerTest, TurnTokensMayBeAddedTokens) {
+  const auto tokenizer =
+      LoadMade({.pieces = {{"a"}}, .add_dummy_prefix = false},
+               R"({"added_tokens_decoder":{"300":{"content":"<|im_end|>"},"301":{"content":"<|im_start|>"}}})");
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->vocab_size(), 302);
+  EXPECT_EQ((*tokenizer)->TokenBytes(300), "");
+  const auto ids = (*tokenizer)->EncodeChat({{"user", "a<|im_end|>"}});
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(std::count(ids->begin(), ids->end(), 301), 2);
+  EXPECT_EQ(std::count(ids->begin(), ids->end(), 300), 1);
+  EXPECT_THAT(*(*tokenizer)->EncodeText("<|im_end|>"), Not(::testing::Contains(300)));
+}
+
+TEST(TokenizerTest, RefusesAddedTokensThatAreMalformed) {
+  for (const char* config : {"[", R"({"added_tokens_decoder":3})", R"({"added_tokens_decoder":{"x":{"content":"a"}}})",
+                             R"({"added_tokens_decoder":{"7":"a"}})"}) {
+    const absl::Status status = LoadMade({}, config).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << config;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json"));
+  }
+}
+
+// Several MB at a rate that does not fall with the length: one line of 2 MB takes at most some times as long per byte
+// as one of 32 KB. (Encoded as one text it takes some ten times as long.)
+TEST(TokenizerTest, LongTextsAreNotSlowerPerByte) {
+  const auto tokenizer = Probe();
+  std::string text;
+  while (text.size() < (2u << 20)) text += "Each paragraph of a long document is about something else. ";
+  const auto seconds = [&](std::string_view part, int times) {  // of this thread, whatever else the machine does
+    const auto now = [] {
+      timespec time{};
+      clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+      return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+    };
+    const double start = now();
+    for (int i = 0; i < times; ++i) EXPECT_TRUE(tokenizer->EncodeText(part).ok());
+    return now() - start;
+  };
+  const double short_seconds = seconds(std::string_view(text).substr(0, 32 << 10), 64);
+  const double long_seconds = seconds(text, 1);
+  std::cout << "tokenizes " << 1e-6 * static_cast<double>(text.size()) / long_seconds << " MB/s\n";
+  EXPECT_LT(long_seconds, 2 * short_seconds) << short_seconds;
+}
+
+}  // namespace
+}  // namespace salamander::model
