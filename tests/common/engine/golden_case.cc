@@ -1,5 +1,7 @@
 #include "tests/common/engine/golden_case.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -80,6 +82,24 @@ std::vector<float> ReadKv(Sequence& sequence, int64_t layer, int64_t tokens, boo
     }
   }
   return rows;
+}
+
+void CopyRuns(const std::vector<absl::Span<std::byte>>& from, const std::vector<absl::Span<std::byte>>& to) {
+  ASSERT_EQ(from.size(), to.size());
+  for (size_t i = 0; i < from.size(); ++i) {
+    ASSERT_EQ(from[i].size(), to[i].size());
+    std::memcpy(to[i].data(), from[i].data(), from[i].size());
+  }
+}
+
+void CopyTokens(Sequence& from, Sequence& to, int64_t tokens) {
+  for (int64_t layer = 0; layer < from.model().layers(); ++layer) {
+    if (from.model().is_sparse(layer)) {
+      CopyRuns(from.KvBytes(layer, 0, tokens), to.KvBytes(layer, 0, tokens));
+    } else {
+      CopyRuns({from.State(layer)}, {to.State(layer)});
+    }
+  }
 }
 
 }  // namespace salamander::engine

@@ -46,6 +46,13 @@ double WorstError(absl::Span<const float> got, absl::Span<const float> want);
 // Keys (or values) of tokens [0, tokens) of a sparse layer, as [tokens, kv heads, head_dim].
 std::vector<float> ReadKv(Sequence& sequence, int64_t layer, int64_t tokens, bool values);
 
+// One run of bytes per piece of both, which must be alike: how keys, values and states travel between workers.
+void CopyRuns(const std::vector<absl::Span<std::byte>>& from, const std::vector<absl::Span<std::byte>>& to);
+
+// Makes `to`, which is new, what `from` is after its first `tokens` tokens: keys and values of the sparse layers and
+// states of the lightning layers.
+void CopyTokens(Sequence& from, Sequence& to, int64_t tokens);
+
 }  // namespace salamander::engine
 
 #endif  // SALAMANDER_TESTS_COMMON_ENGINE_GOLDEN_CASE_H_

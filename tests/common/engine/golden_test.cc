@@ -28,13 +28,12 @@ class GoldenTest : public testing::TestWithParam<std::tuple<const char*, kernels
  protected:
   GoldenTest() : golden_(std::get<0>(GetParam()), std::get<1>(GetParam())) {}
 
-  absl::StatusOr<Prefilled> Prefill(absl::Span<const int32_t> prompt, int64_t span_tokens) {
+  // Spans of `span_tokens` from `begin` to the prompt's end, on top of what `result.sequence` holds already.
+  absl::Status Prefill(absl::Span<const int32_t> prompt, int64_t begin, int64_t span_tokens, Prefilled& result) {
     const auto prompt_tokens = static_cast<int64_t>(prompt.size());
     ASSIGN_OR_RETURN(const auto workspace, Workspace::Create(*golden_.model, golden_.ledger, span_tokens));
     ASSIGN_OR_RETURN(const auto activations, SpanActivations::Create(*golden_.model, golden_.ledger, span_tokens));
-    Prefilled result;
-    result.sequence = golden_.NewSequence();
-    for (int64_t begin = 0; begin < prompt_tokens; begin += span_tokens) {
+    for (; begin < prompt_tokens; begin += span_tokens) {
       SpanForward span(*result.sequence, *workspace, *activations, prompt.subspan(begin, span_tokens), begin,
                        prompt_tokens);
       while (span.phase() != SpanPhase::kFinished) {
@@ -47,7 +46,7 @@ class GoldenTest : public testing::TestWithParam<std::tuple<const char*, kernels
         ASSIGN_OR_RETURN(result.hidden, span.LastHidden());
       }
     }
-    return result;
+    return absl::OkStatus();
   }
 
   absl::Status Capture(const SpanForward& span, int64_t layer, Prefilled& result) {
@@ -60,6 +59,71 @@ class GoldenTest : public testing::TestWithParam<std::tuple<const char*, kernels
       all.insert(all.end(), blocks.begin(), blocks.end());
     }
     return absl::OkStatus();
+  }
+
+  void ExpectStatesKeysValues(Sequence& sequence) {
+    const auto prompt_tokens = static_cast<int64_t>(golden_.prompt().size());
+    for (int64_t layer = 0; layer < golden_.model->layers(); ++layer) {
+      auto error = [&](const char* what, absl::Span<const float> got) {
+        return WorstError(got, golden_.Floats(absl::StrCat(what, ".", layer)));
+      };
+      if (golden_.model->is_sparse(layer)) {
+        EXPECT_LT(error("key", ReadKv(sequence, layer, prompt_tokens, false)), 1e-4) << "layer " << layer;
+        EXPECT_LT(error("value", ReadKv(sequence, layer, prompt_tokens, true)), 1e-4) << "layer " << layer;
+      } else {
+        EXPECT_LT(error("state", {sequence.state(layer), golden_.model->state_bytes() / sizeof(float)}), 1e-4)
+            << "layer " << layer;
+      }
+    }
+  }
+
+  void ExpectHidden(const Prefilled& prefilled) {
+    for (int64_t layer = 0; layer < golden_.model->layers(); ++layer) {
+      const bool last = layer + 1 == golden_.model->layers();
+      const std::vector<float>& hidden = last ? prefilled.hidden : prefilled.hidden_of_layer.at(layer);
+      EXPECT_LT(WorstError(hidden, golden_.Floats(absl::StrCat("hidden_last.", layer))), 1e-4) << "layer " << layer;
+    }
+  }
+
+  // The cases were made with gaps at the cut far over rounding, so the choice must agree exactly.
+  void ExpectBlocks(const Prefilled& prefilled) {
+    const int64_t heads = golden_.model->config().kv_heads;
+    const int64_t top = golden_.model->sparse_shape().top_blocks;
+    for (const auto& [layer, blocks] : prefilled.blocks_of_layer) {
+      // In the last layer only the prompt's last token attends.
+      const bool last_layer = layer + 1 == golden_.model->layers();
+      const auto prompt_tokens = static_cast<int64_t>(golden_.prompt().size());
+      const auto rows = static_cast<int64_t>(blocks.size()) / (heads * top);
+      const absl::Span<const int32_t> positions = golden_.Ints(absl::StrCat("block_positions.", layer));
+      const absl::Span<const int32_t> want = golden_.Ints(absl::StrCat("blocks.", layer));
+      const int64_t width = static_cast<int64_t>(want.size() / positions.size()) / heads;
+      for (size_t i = 0; i < positions.size(); ++i) {
+        if (last_layer && positions[i] + 1 != prompt_tokens) continue;
+        const int64_t row = positions[i] - prompt_tokens + rows;
+        for (int64_t head = 0; head < heads; ++head) {
+          const int32_t* chosen = want.data() + (i * heads + head) * width;
+          std::vector<int32_t> padded(chosen, chosen + width);
+          padded.resize(top, -1);
+          EXPECT_THAT(absl::MakeConstSpan(blocks.data() + (row * heads + head) * top, top),
+                      testing::ElementsAreArray(padded))
+              << "layer " << layer << ", position " << positions[i] << ", head " << head;
+        }
+      }
+    }
+  }
+
+  void ExpectStepLogits(const Prefilled& prefilled) {
+    const auto decode = DecodeForward::Create(*golden_.model, golden_.ledger, 1);
+    ASSERT_TRUE(decode.ok()) << decode.status();
+    const int64_t vocab_size = golden_.model->config().vocab_size;
+    absl::StatusOr<absl::Span<const float>> logits = (*decode)->LogitsOf({prefilled.hidden.data()});
+    for (size_t step = 0; step < golden_.continuation().size(); ++step) {
+      ASSERT_TRUE(logits.ok()) << logits.status();
+      EXPECT_LT(WorstError(*logits, golden_.Floats("step_logits").subspan(step * vocab_size, vocab_size)), 1e-4)
+          << "step " << step;
+      const auto position = static_cast<int64_t>(golden_.prompt().size() + step);
+      logits = (*decode)->Step({{prefilled.sequence.get(), golden_.continuation()[step], position}});
+    }
   }
 
   GoldenCase golden_;
@@ -85,96 +149,39 @@ TEST_P(GoldenTest, GreedyTokensOfLocalSession) {
   }
 }
 
-TEST_P(GoldenTest, StatesKeysValuesAndHidden) {
-  const auto prompt_tokens = static_cast<int64_t>(golden_.prompt().size());
+TEST_P(GoldenTest, EverythingThatThePrefillLeaves) {
   for (const int64_t span_tokens : kSpanTokens) {
     SCOPED_TRACE(absl::StrCat("spans of ", span_tokens));
-    const absl::StatusOr<Prefilled> prefilled = Prefill(golden_.prompt(), span_tokens);
-    ASSERT_TRUE(prefilled.ok()) << prefilled.status();
-    Sequence& sequence = *prefilled->sequence;
-    const int64_t layers = golden_.model->layers();
-    for (int64_t layer = 0; layer < layers; ++layer) {
-      SCOPED_TRACE(absl::StrCat("layer ", layer));
-      const auto& hidden = layer + 1 == layers ? prefilled->hidden : prefilled->hidden_of_layer.at(layer);
-      EXPECT_LT(WorstError(hidden, golden_.Floats(absl::StrCat("hidden_last.", layer))), 1e-4);
-      if (!golden_.model->is_sparse(layer)) {
-        const absl::Span<const float> state(sequence.state(layer), golden_.model->state_bytes() / sizeof(float));
-        EXPECT_LT(WorstError(state, golden_.Floats(absl::StrCat("state.", layer))), 1e-4);
-        continue;
-      }
-      EXPECT_LT(WorstError(ReadKv(sequence, layer, prompt_tokens, false), golden_.Floats(absl::StrCat("key.", layer))),
-                1e-4);
-      EXPECT_LT(WorstError(ReadKv(sequence, layer, prompt_tokens, true), golden_.Floats(absl::StrCat("value.", layer))),
-                1e-4);
-    }
+    Prefilled prefilled{golden_.NewSequence()};
+    const absl::Status status = Prefill(golden_.prompt(), 0, span_tokens, prefilled);
+    ASSERT_TRUE(status.ok()) << status;
+    ExpectStatesKeysValues(*prefilled.sequence);
+    ExpectHidden(prefilled);
+    ExpectBlocks(prefilled);
+    ExpectStepLogits(prefilled);
   }
 }
 
-// The cases were made with gaps at the cut far over rounding, so the choice must agree exactly.
-TEST_P(GoldenTest, ChosenBlocks) {
-  const int64_t heads = golden_.model->config().kv_heads;
-  const int64_t top = golden_.model->sparse_shape().top_blocks;
-  for (const int64_t span_tokens : kSpanTokens) {
-    const absl::StatusOr<Prefilled> prefilled = Prefill(golden_.prompt(), span_tokens);
-    ASSERT_TRUE(prefilled.ok()) << prefilled.status();
-    for (const auto& [layer, blocks] : prefilled->blocks_of_layer) {
-      // In the last layer only the prompt's last token attends.
-      const bool last_layer = layer + 1 == golden_.model->layers();
-      const auto rows = static_cast<int64_t>(blocks.size()) / (heads * top);
-      const absl::Span<const int32_t> positions = golden_.Ints(absl::StrCat("block_positions.", layer));
-      const absl::Span<const int32_t> want = golden_.Ints(absl::StrCat("blocks.", layer));
-      const int64_t width = static_cast<int64_t>(want.size() / positions.size()) / heads;
-      for (size_t i = 0; i < positions.size(); ++i) {
-        const int64_t row =
-            last_layer ? positions[i] - static_cast<int64_t>(golden_.prompt().size()) + rows : positions[i];
-        if (last_layer && row != rows - 1) continue;
-        for (int64_t head = 0; head < heads; ++head) {
-          std::vector<int32_t> padded(want.begin() + (i * heads + head) * width,
-                                      want.begin() + (i * heads + head + 1) * width);
-          padded.resize(top, -1);
-          EXPECT_THAT(absl::MakeConstSpan(blocks.data() + (row * heads + head) * top, top),
-                      testing::ElementsAreArray(padded))
-              << "layer " << layer << ", position " << positions[i] << ", head " << head << ", spans of "
-              << span_tokens;
-        }
-      }
-    }
-  }
-}
-
-TEST_P(GoldenTest, StepLogits) {
-  const auto decode = DecodeForward::Create(*golden_.model, golden_.ledger, 1);
-  ASSERT_TRUE(decode.ok()) << decode.status();
-  const int64_t vocab_size = golden_.model->config().vocab_size;
-  const absl::Span<const float> want = golden_.Floats("step_logits");
-  for (const int64_t span_tokens : kSpanTokens) {
-    const absl::StatusOr<Prefilled> prefilled = Prefill(golden_.prompt(), span_tokens);
-    ASSERT_TRUE(prefilled.ok()) << prefilled.status();
-    absl::StatusOr<absl::Span<const float>> logits = (*decode)->LogitsOf({prefilled->hidden.data()});
-    for (size_t step = 0; step < golden_.continuation().size(); ++step) {
-      ASSERT_TRUE(logits.ok()) << logits.status();
-      EXPECT_LT(WorstError(*logits, want.subspan(step * vocab_size, vocab_size)), 1e-4)
-          << "step " << step << ", spans of " << span_tokens;
-      if (step + 1 == golden_.continuation().size()) break;
-      const auto position = static_cast<int64_t>(golden_.prompt().size() + step);
-      logits = (*decode)->Step({{prefilled->sequence.get(), golden_.continuation()[step], position}});
-    }
-  }
-}
-
-// Each of the prompt's last positions as the end of a shorter prompt, which is in the same regime.
+// Each of the prompt's last positions as the end of a shorter prompt, which is in the same regime. What lies before
+// the span they are in is computed once.
 TEST_P(GoldenTest, PromptLogits) {
   const auto decode = DecodeForward::Create(*golden_.model, golden_.ledger, 1);
   ASSERT_TRUE(decode.ok()) << decode.status();
+  const auto prompt_tokens = static_cast<int64_t>(golden_.prompt().size());
+  const int64_t begin = (prompt_tokens - 16) / 128 * 128;
   const int64_t vocab_size = golden_.model->config().vocab_size;
-  const absl::Span<const float> want = golden_.Floats("prompt_logits_last16");
+  Prefilled before{golden_.NewSequence()};
+  absl::Status status = Prefill(golden_.prompt().subspan(0, begin), 0, begin, before);
+  ASSERT_TRUE(status.ok()) << status;
   for (int64_t i = 0; i < 16; ++i) {
-    const absl::StatusOr<Prefilled> prefilled =
-        Prefill(golden_.prompt().subspan(0, golden_.prompt().size() - 15 + i), 8192);
-    ASSERT_TRUE(prefilled.ok()) << prefilled.status();
-    const auto logits = (*decode)->LogitsOf({prefilled->hidden.data()});
+    Prefilled prefilled{golden_.NewSequence()};
+    CopyTokens(*before.sequence, *prefilled.sequence, begin);
+    status = Prefill(golden_.prompt().subspan(0, prompt_tokens - 15 + i), begin, 256, prefilled);
+    ASSERT_TRUE(status.ok()) << status;
+    const auto logits = (*decode)->LogitsOf({prefilled.hidden.data()});
     ASSERT_TRUE(logits.ok()) << logits.status();
-    EXPECT_LT(WorstError(*logits, want.subspan(i * vocab_size, vocab_size)), 1e-4) << "row " << i;
+    EXPECT_LT(WorstError(*logits, golden_.Floats("prompt_logits_last16").subspan(i * vocab_size, vocab_size)), 1e-4)
+        << "row " << i;
   }
 }
 

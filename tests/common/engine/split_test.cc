@@ -2,8 +2,6 @@
 // any order their needs allow, with keys, values and states handed over as bytes.
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <map>
 #include <random>
 #include <set>
 
@@ -15,14 +13,6 @@
 
 namespace salamander::engine {
 namespace {
-
-void CopyRuns(const std::vector<absl::Span<std::byte>>& from, const std::vector<absl::Span<std::byte>>& to) {
-  ASSERT_EQ(from.size(), to.size());
-  for (size_t i = 0; i < from.size(); ++i) {
-    ASSERT_EQ(from[i].size(), to[i].size());
-    std::memcpy(to[i].data(), from[i].data(), from[i].size());
-  }
-}
 
 // Span i runs on worker i mod W; the receiver collects everything, as a decode worker does.
 class SplitPrefill {
