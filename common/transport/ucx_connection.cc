@@ -1,0 +1,184 @@
+#include "common/transport/ucx_connection.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace salamander::transport {
+namespace {
+
+// new → open → closing → closed; new → closed if it could not be opened.
+enum class EndpointState { kNew, kOpen, kClosing, kClosed };
+
+}  // namespace
+
+// Everything that is not under the mutex belongs to the progress thread.
+struct UcxConnection::Link : std::enable_shared_from_this<Link> {
+  struct SendOperation {
+    std::shared_ptr<Link> link;
+    std::string header;
+    absl::Span<const std::byte> payload;
+    std::function<void(absl::Status)> done;
+  };
+
+  void Open(ucp_worker_h worker, const std::string& address);
+  // Ends what is unfinished, whatever the peer does.
+  void Close();
+  void Closed();
+  void StartSend(std::unique_ptr<SendOperation> operation);
+  void EndSend(std::unique_ptr<SendOperation> operation, ucs_status_t status);
+  void Finish(SendOperation& operation, const absl::Status& outcome);
+  void Break(const absl::Status& why);
+
+  static void OnSent(void* request, ucs_status_t status, void* operation);
+  static void OnError(void* link, ucp_ep_h endpoint, ucs_status_t status);
+  static void OnClosed(void* request, ucs_status_t status, void* link);
+
+  UcxCore* core = nullptr;
+  ucp_ep_h endpoint = nullptr;
+  std::shared_ptr<Link> self;  // while UCX may call back
+
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  EndpointState state = EndpointState::kNew;
+  bool cancelled = false;  // by the destructor
+  absl::Status status;     // not OK once broken
+  int64_t unfinished = 0;
+};
+
+void UcxConnection::Link::Open(ucp_worker_h worker, const std::string& address) {
+  ucp_ep_params_t params{};
+  params.field_mask =
+      UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
+  params.address = reinterpret_cast<const ucp_address_t*>(address.data());
+  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+  params.err_handler.cb = &Link::OnError;
+  params.err_handler.arg = this;
+  self = shared_from_this();
+  if (const ucs_status_t opened = ucp_ep_create(worker, &params, &endpoint); opened != UCS_OK) {
+    Break(UcxError("connecting", opened));
+    return Closed();
+  }
+  std::lock_guard lock(mutex);
+  state = EndpointState::kOpen;
+}
+
+void UcxConnection::Link::Close() {
+  {
+    std::lock_guard lock(mutex);
+    if (state != EndpointState::kOpen) return;
+    state = EndpointState::kClosing;
+  }
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  param.cb.send = &Link::OnClosed;
+  param.user_data = this;
+  const ucs_status_ptr_t request = ucp_ep_close_nbx(std::exchange(endpoint, nullptr), &param);
+  if (!UCS_PTR_IS_PTR(request)) Closed();
+}
+
+void UcxConnection::Link::OnClosed(void* request, ucs_status_t /*status*/, void* link) {
+  ucp_request_free(request);
+  static_cast<Link*>(link)->Closed();
+}
+
+void UcxConnection::Link::Closed() {
+  const std::shared_ptr<Link> alive = std::move(self);
+  std::lock_guard lock(mutex);
+  state = EndpointState::kClosed;
+  changed.notify_all();
+}
+
+void UcxConnection::Link::Break(const absl::Status& why) {
+  std::lock_guard lock(mutex);
+  if (status.ok()) status = absl::UnavailableError(why.message());
+}
+
+void UcxConnection::Link::OnError(void* link, ucp_ep_h /*endpoint*/, ucs_status_t status) {
+  auto& broken = *static_cast<Link*>(link);
+  broken.Break(UcxError("link", status));
+  // Not from inside UCX's own handling of the error.
+  broken.core->Post([alive = broken.shared_from_this()] { alive->Close(); });
+}
+
+void UcxConnection::Link::StartSend(std::unique_ptr<SendOperation> operation) {
+  if (const size_t bytes = operation->header.size(); bytes > kMaxHeaderBytes) {
+    return Finish(*operation,
+                  absl::InvalidArgumentError(absl::StrCat("header of ", bytes, " bytes, at most ", kMaxHeaderBytes)));
+  }
+  if (endpoint == nullptr) return EndSend(std::move(operation), UCS_ERR_NOT_CONNECTED);
+  SendOperation& op = *operation.release();  // UCX's until it ends.
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.flags = op.payload.size() > kUcxEagerBytes ? UCP_AM_SEND_FLAG_RNDV : UCP_AM_SEND_FLAG_EAGER;
+  param.cb.send = &Link::OnSent;
+  param.user_data = &op;
+  const ucs_status_ptr_t request = ucp_am_send_nbx(endpoint, kUcxMessageId, op.header.data(), op.header.size(),
+                                                   op.payload.data(), op.payload.size(), &param);
+  if (!UCS_PTR_IS_PTR(request)) EndSend(std::unique_ptr<SendOperation>(&op), UCS_PTR_RAW_STATUS(request));
+}
+
+void UcxConnection::Link::OnSent(void* request, ucs_status_t status, void* operation) {
+  ucp_request_free(request);
+  std::unique_ptr<SendOperation> ended(static_cast<SendOperation*>(operation));
+  const std::shared_ptr<Link> link = ended->link;
+  link->EndSend(std::move(ended), status);
+}
+
+void UcxConnection::Link::EndSend(std::unique_ptr<SendOperation> operation, ucs_status_t ended) {
+  absl::Status outcome;
+  if (ended != UCS_OK) {
+    Break(UcxError("sending", ended));
+    std::lock_guard lock(mutex);
+    outcome = cancelled ? absl::CancelledError("the link was closed") : status;
+  }
+  Finish(*operation, outcome);
+}
+
+void UcxConnection::Link::Finish(SendOperation& operation, const absl::Status& outcome) {
+  std::exchange(operation.done, nullptr)(outcome);
+  std::lock_guard lock(mutex);
+  if (--unfinished == 0) changed.notify_all();
+}
+
+UcxConnection::UcxConnection(std::shared_ptr<UcxCore> core, std::string worker_address)
+    : core_(std::move(core)), link_(std::make_shared<Link>()) {
+  link_->core = core_.get();
+  core_->Post(
+      [link = link_, worker = core_->outbox(), address = std::move(worker_address)] { link->Open(worker, address); });
+}
+
+UcxConnection::~UcxConnection() {
+  {
+    std::lock_guard lock(link_->mutex);
+    link_->cancelled = true;
+  }
+  if (!core_->Post([link = link_] { link->Close(); })) return;
+  std::unique_lock lock(link_->mutex);
+  link_->changed.wait(lock, [this] { return link_->state == EndpointState::kClosed && link_->unfinished == 0; });
+}
+
+void UcxConnection::Send(std::string header, absl::Span<const std::byte> payload,
+                         std::function<void(absl::Status)> done) {
+  {
+    std::lock_guard lock(link_->mutex);
+    ++link_->unfinished;
+  }
+  // std::function wants copies, so the task cannot own the operation by a unique_ptr.
+  auto operation = std::make_shared<std::unique_ptr<Link::SendOperation>>(
+      new Link::SendOperation{link_, std::move(header), payload, std::move(done)});
+  core_->Post([operation] {
+    Link& link = *(*operation)->link;
+    link.StartSend(std::move(*operation));
+  });
+}
+
+absl::Status UcxConnection::status() const {
+  std::lock_guard lock(link_->mutex);
+  return link_->status;
+}
+
+}  // namespace salamander::transport
