@@ -27,6 +27,7 @@ const Command kCommands[] = {
     {"serve", "start a router and workers on this machine", RunServe},
     {"generate", "send a prompt to a router and stream the answer", RunGenerate},
     {"chat", "talk with the model", RunChat},
+    {"run", "generate in this process, without a cluster", RunLocal},
     {"status", "show a cluster's workers, load, memory and links", RunStatus},
     {"tokenize", "show the token ids of a prompt", RunTokenize},
     {"router", "start a router", [](const Args& args) { return ExecRole("salamander-router", args); }},
