@@ -30,8 +30,10 @@ constexpr size_t kLinesKept = 20;
   dup2(out, STDOUT_FILENO);
   dup2(err, STDERR_FILENO);
   execv(program, argv);
-  const char* reason = strerrordesc_np(errno);
-  if (write(STDERR_FILENO, reason, std::strlen(reason)) > 0) (void)!write(STDERR_FILENO, "\n", 1);
+  const char* const words[] = {program, ": ", strerrordesc_np(errno), "\n"};
+  for (const char* word : words) {
+    if (write(STDERR_FILENO, word, std::strlen(word)) < 0) break;  // nobody listens
+  }
   _exit(127);
 }
 

@@ -15,7 +15,7 @@
 
 namespace salamander::testing {
 
-class FakeRouter final : public v1::Inference::Service, public v1::Cluster::Service {
+class FakeRouter : public v1::Inference::Service, public v1::Cluster::Service {
  public:
   using Writer = grpc::ServerWriter<v1::GenerateResponse>;
   using Script = std::function<grpc::Status(grpc::ServerContext&, const v1::GenerateRequest&, Writer&)>;
