@@ -7,7 +7,7 @@
 //   kMix      attention or recurrence, output projection, MLP                              needs earlier context
 //
 // In the last layer only what somebody needs is computed: keys, values and states by every span, the rest for the
-// prompt's last row alone. So a span that is not the prompt's last is finished after kProject of a last sparse layer.
+// prompt's last row alone.
 //
 // The caller steps a span only when the phase's needs are met, publishes what a step produced, and may step other spans
 // in between:
@@ -90,7 +90,7 @@ class SpanForward {
   absl::StatusOr<std::vector<float>> LastHidden() const;
 
   // For tests and captures: the block choice of a sparse layer whose kMix step was the last step, [rows, kv_heads,
-  // top_blocks] (host).
+  // top_blocks] (host). Of the last layer only the prompt's last row is there.
   absl::StatusOr<std::vector<int32_t>> LastBlocks() const;
 
  private:
@@ -98,7 +98,6 @@ class SpanForward {
   absl::Status Project();
   absl::Status MixSparse();
   absl::Status MixLightning();
-  void EnterNextLayer();
   bool last_layer() const { return layer_ + 1 == sequence_.model().layers(); }
   int64_t rows() const { return static_cast<int64_t>(tokens_.size()); }
   // How many of the span's last rows are needed after the current layer.

@@ -23,9 +23,14 @@ SpanForward::SpanForward(Sequence& sequence, Workspace& workspace, SpanActivatio
 absl::Status SpanForward::Step() {
   switch (phase_) {
     case SpanPhase::kProject:
-      return Project();
+      RETURN_IF_ERROR(Project());
+      phase_ = SpanPhase::kMix;
+      return absl::OkStatus();
     case SpanPhase::kMix:
-      return sequence_.model().is_sparse(layer_) ? MixSparse() : MixLightning();
+      RETURN_IF_ERROR(sequence_.model().is_sparse(layer_) ? MixSparse() : MixLightning());
+      phase_ = last_layer() ? SpanPhase::kFinished : SpanPhase::kProject;
+      ++layer_;
+      return absl::OkStatus();
     case SpanPhase::kFinished:
       break;
   }
@@ -59,11 +64,6 @@ int64_t SpanForward::WantedRows() const {
   return end() == prompt_tokens_ ? 1 : 0;
 }
 
-void SpanForward::EnterNextLayer() {
-  phase_ = last_layer() ? SpanPhase::kFinished : SpanPhase::kProject;
-  ++layer_;
-}
-
 absl::Status SpanForward::Project() {
   LayerPass pass(sequence_.model(), workspace_, activations_, rows());
   if (layer_ == 0) {
@@ -71,43 +71,31 @@ absl::Status SpanForward::Project() {
     RETURN_IF_ERROR(pass.Embed(tokens_));
   }
   RETURN_IF_ERROR(pass.Project(layer_, positions_));
-  if (!sequence_.model().is_sparse(layer_)) {
-    phase_ = SpanPhase::kMix;
-    return absl::OkStatus();
-  }
+  if (!sequence_.model().is_sparse(layer_)) return absl::OkStatus();
   RETURN_IF_ERROR(pass.AppendKv(layer_, {{0, rows(), begin_, sequence_.pages(layer_)}}));
-  RETURN_IF_ERROR(sequence_.ZeroTail(layer_, end()));
-  if (WantedRows() == 0) {
-    EnterNextLayer();
-  } else {
-    phase_ = SpanPhase::kMix;
-  }
-  return absl::OkStatus();
+  return sequence_.ZeroTail(layer_, end());
 }
 
 absl::Status SpanForward::MixSparse() {
   const Model& model = sequence_.model();
   LayerPass pass(model, workspace_, activations_, rows());
+  const int64_t wanted = WantedRows();
   // Also in the dense regime: decoding may cross into the sparse one.
   RETURN_IF_ERROR(sequence_.ExtendTiers(layer_, end()));
-  const int64_t wanted = WantedRows();
+  if (wanted == 0) return absl::OkStatus();
   const kernels::SparseRows wanted_rows = {rows() - wanted, wanted, end() - wanted, sequence_.pages(layer_)};
   if (prompt_tokens_ >= model.config().dense_len) {
     RETURN_IF_ERROR(pass.Attend(layer_, {wanted_rows}, {}));
   } else {
     RETURN_IF_ERROR(pass.Attend(layer_, {}, {wanted_rows}));
   }
-  RETURN_IF_ERROR(pass.Finish(layer_, wanted));
-  EnterNextLayer();
-  return absl::OkStatus();
+  return pass.Finish(layer_, wanted);
 }
 
 absl::Status SpanForward::MixLightning() {
   LayerPass pass(sequence_.model(), workspace_, activations_, rows());
   RETURN_IF_ERROR(pass.Recur(layer_, {{0, rows(), begin_, sequence_.state(layer_)}}));
-  if (WantedRows() > 0) RETURN_IF_ERROR(pass.Finish(layer_, WantedRows()));
-  EnterNextLayer();
-  return absl::OkStatus();
+  return WantedRows() == 0 ? absl::OkStatus() : pass.Finish(layer_, WantedRows());
 }
 
 absl::StatusOr<std::vector<float>> SpanForward::LastHidden() const {
