@@ -17,8 +17,10 @@ struct RouterOptions {
   // Folder with config.json and, for text prompts, tokenizer.model.
   std::string model;
   int64_t span_tokens = 8192;  // longest span; a multiple of 128
-  int64_t queue_limit = 256;   // requests waiting for admission
-  int64_t max_running = 256;   // requests admitted at once
+  // Shorter prompts than (workers · span_tokens) are cut into equal spans, one a worker, but not below this.
+  int64_t min_span_tokens = 1024;
+  int64_t queue_limit = 256;  // requests waiting for admission
+  int64_t max_running = 256;  // requests admitted at once
   int max_logprobs = 20;
   int64_t default_max_tokens = 256;
   int64_t max_total_tokens = 0;  // 0: the larger of the model's max_position_embeddings and 1M

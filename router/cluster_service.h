@@ -1,0 +1,30 @@
+// What workers and operators call: Register, GetStatus.
+#ifndef SALAMANDER_ROUTER_CLUSTER_SERVICE_H_
+#define SALAMANDER_ROUTER_CLUSTER_SERVICE_H_
+
+#include <functional>
+
+#include "router/registry.h"
+#include "salamander/v1/cluster.grpc.pb.h"
+
+namespace salamander::router {
+
+// Runs on gRPC's threads. The registry outlives it, and it outlives its server.
+class ClusterService final : public v1::Cluster::CallbackService {
+ public:
+  // `describe` fills in what the registry does not know: version, model, queue.
+  ClusterService(Registry* registry, std::function<void(v1::GetStatusResponse*)> describe)
+      : registry_(registry), describe_(std::move(describe)) {}
+
+  grpc::ServerBidiReactor<v1::WorkerMessage, v1::RouterMessage>* Register(grpc::CallbackServerContext* call) override;
+  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest* request,
+                                      v1::GetStatusResponse* response) override;
+
+ private:
+  Registry* const registry_;
+  const std::function<void(v1::GetStatusResponse*)> describe_;
+};
+
+}  // namespace salamander::router
+
+#endif  // SALAMANDER_ROUTER_CLUSTER_SERVICE_H_

@@ -1,0 +1,67 @@
+#include "router/generate_reactor.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/service/grpc_status.h"
+
+namespace salamander::router {
+namespace {
+
+// The name gRPC's own retry policies look for.
+constexpr char kRetryAfterKey[] = "grpc-retry-pushback-ms";
+
+}  // namespace
+
+void GenerateReactor::Start(const RequestContext* context, const v1::GenerateRequest& request) {
+  std::shared_ptr<Request> started = Request::Start(context, request, call_->deadline(), this);
+  bool cancelled;
+  {
+    std::lock_guard lock(mutex_);
+    request_ = started;
+    cancelled = cancelled_;
+  }
+  if (cancelled) started->Cancel();
+}
+
+void GenerateReactor::Send(v1::GenerateResponse message) {
+  std::lock_guard lock(mutex_);
+  if (broken_) return;
+  if (const v1::GenerateResponse* next = writes_.Push(std::move(message))) StartWrite(next);
+}
+
+void GenerateReactor::Finish(const absl::Status& status, std::optional<double> retry_after_seconds) {
+  std::lock_guard lock(mutex_);
+  if (retry_after_seconds.has_value()) {
+    call_->AddTrailingMetadata(kRetryAfterKey,
+                               absl::StrCat(static_cast<int64_t>(std::ceil(*retry_after_seconds * 1000))));
+  }
+  finish_ = service::ToGrpc(status);
+  if (writes_.empty()) ServerWriteReactor::Finish(*finish_);
+}
+
+void GenerateReactor::OnWriteDone(bool ok) {
+  std::lock_guard lock(mutex_);
+  if (!ok) {
+    broken_ = true;
+    writes_.DropWaiting();
+  }
+  if (const v1::GenerateResponse* next = writes_.Pop()) {
+    StartWrite(next);
+  } else if (finish_.has_value()) {
+    ServerWriteReactor::Finish(*finish_);
+  }
+}
+
+void GenerateReactor::OnCancel() {
+  std::shared_ptr<Request> request;
+  {
+    std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    request = request_;
+  }
+  if (request != nullptr) request->Cancel();
+}
+
+}  // namespace salamander::router
