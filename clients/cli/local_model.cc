@@ -101,7 +101,9 @@ absl::StatusOr<std::vector<int32_t>> LocalModel::PromptTokens(const client::Prom
     return *tokens;
   }
   if (tokenizer_ == nullptr) {
-    return absl::FailedPreconditionError("the checkpoint has no tokenizer.model: only token prompts can be used");
+    return absl::InvalidArgumentError(absl::StrCat("prompt must be tokens, got ",
+                                                   std::holds_alternative<client::Text>(prompt) ? "text" : "chat",
+                                                   ": model ", checkpoint_->name(), " has no tokenizer"));
   }
   if (const auto* text = std::get_if<client::Text>(&prompt)) {
     if (text->empty()) return absl::InvalidArgumentError("prompt.text must not be empty, got 0 bytes");

@@ -62,6 +62,7 @@ int RunServe(const Args& args) {
   flags.Add("threads", &options.threads, "threads of each worker (default: the cores, divided)");
   flags.Add("memory_bytes", &options.memory_bytes, "memory of each worker (default: 80% of the machine's, divided)");
   flags.Add("span_tokens", &options.span_tokens, "longest span of a prompt, a multiple of 128 (default 8192)");
+  flags.Add("min_span_tokens", &options.min_span_tokens, "shorter prompts are not cut for more workers to help");
   flags.Add("codec", &options.codec, "of keys and values on the way: raw or lossless (default lossless)");
   flags.Add("max_logprobs", &options.max_logprobs, "most logprobs that a request may ask for (default 20)");
   flags.Add("default_max_tokens", &options.default_max_tokens, "for requests without max_tokens (default 256)");

@@ -69,6 +69,7 @@ ChildPlan PlanRouter(const ServeOptions& options) {
                absl::StrCat("--metrics_listen=", options.metrics_listen),
                absl::StrCat("--grace_seconds=", options.grace_seconds)};
   AddIfGiven(plan.args, "span_tokens", options.span_tokens);
+  AddIfGiven(plan.args, "min_span_tokens", options.min_span_tokens);
   AddIfGiven(plan.args, "codec", options.codec);
   AddIfGiven(plan.args, "max_logprobs", options.max_logprobs);
   AddIfGiven(plan.args, "default_max_tokens", options.default_max_tokens);

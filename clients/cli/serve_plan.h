@@ -23,6 +23,7 @@ struct ServeOptions {
   std::optional<int64_t> memory_bytes;
   // Passed on when given; otherwise the programs' own defaults hold.
   std::optional<int64_t> span_tokens;
+  std::optional<int64_t> min_span_tokens;
   std::optional<std::string> codec;
   std::optional<int32_t> max_logprobs;
   std::optional<int64_t> default_max_tokens;

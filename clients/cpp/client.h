@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,8 @@ class GenerateCall {
   // Blocks until the next event. Finished is the last one. An error ends the call: asking again gives the same error;
   // asking after Finished gives FAILED_PRECONDITION.
   absl::StatusOr<Event> Next();
+  // After RESOURCE_EXHAUSTED: when the router expects to have room, if it said so.
+  std::optional<absl::Duration> retry_after() const;
   // Every worker stops within one span or decode step. A Next() that waits returns CANCELLED.
   void Cancel();
 

@@ -4,10 +4,18 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/string_view.h"
 #include "clients/cpp/convert.h"
 #include "common/service/grpc_status.h"
 
 namespace salamander::client {
+namespace {
+
+// Trailing metadata of a refused call, in milliseconds; the name is that of gRPC's retry protocol.
+constexpr char kRetryAfterKey[] = "grpc-retry-pushback-ms";
+
+}  // namespace
 
 void SetDeadline(grpc::ClientContext& context, const CallOptions& options) {
   if (options.timeout == absl::InfiniteDuration()) return;
@@ -55,6 +63,18 @@ GenerateCall::GenerateCall(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) 
 GenerateCall::~GenerateCall() = default;
 
 absl::StatusOr<Event> GenerateCall::Next() { return impl_->Next(); }
+std::optional<absl::Duration> GenerateCall::retry_after() const {
+  if (!impl_->ended) return std::nullopt;
+  const auto& trailing = impl_->context.GetServerTrailingMetadata();
+  const auto found = trailing.find(kRetryAfterKey);
+  int64_t milliseconds = 0;
+  if (found == trailing.end() ||
+      !absl::SimpleAtoi(absl::string_view(found->second.data(), found->second.size()), &milliseconds)) {
+    return std::nullopt;
+  }
+  return absl::Milliseconds(milliseconds);
+}
+
 void GenerateCall::Cancel() { impl_->context.TryCancel(); }
 
 }  // namespace salamander::client

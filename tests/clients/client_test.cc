@@ -97,6 +97,18 @@ TEST_F(ClientTest, KeepsCodeAndMessageOfErrors) {
   }
 }
 
+TEST_F(ClientTest, TellsWhenToRetry) {
+  router_.script = [](grpc::ServerContext& context, const v1::GenerateRequest&, FakeRouter::Writer&) {
+    context.AddTrailingMetadata("grpc-retry-pushback-ms", "1500");
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "the queue is full");
+  };
+  const Client client = Connect();
+  std::unique_ptr<GenerateCall> call = client.Generate({.prompt = Text("hi")});
+  EXPECT_EQ(call->retry_after(), std::nullopt);
+  EXPECT_TRUE(absl::IsResourceExhausted(call->Next().status()));
+  EXPECT_EQ(call->retry_after(), absl::Milliseconds(1500));
+}
+
 TEST_F(ClientTest, AStreamWithoutFinishedIsAnError) {
   router_.script = [](grpc::ServerContext&, const v1::GenerateRequest&, FakeRouter::Writer&) {
     return grpc::Status::OK;

@@ -97,6 +97,12 @@ TEST_F(RunTest, BadPromptsNameTheToken) {
   }
 }
 
+TEST_F(RunTest, TextNeedsATokenizer) {
+  Command run({"run", "--model=" + golden_.checkpoint, "--prompt=hi"});
+  EXPECT_EQ(run.Wait(), 1);
+  EXPECT_THAT(run.err(), HasSubstr("prompt must be tokens, got text: model dense has no tokenizer"));
+}
+
 TEST_F(RunTest, CtrlCAndDeadlineEndIt) {
   Command run(Args({"--max_tokens=1000000", "--ignore_eos", "--span_tokens=128"}), {.terminal = true});
   ASSERT_TRUE(run.WaitFor("prefill ["));
