@@ -5,6 +5,9 @@
 #include <time.h>
 
 #include <algorithm>
+#include <atomic>
+#include <iostream>
+#include <thread>
 
 #include "common/model/text_stream.h"
 #include "tests/common/model/tokenizer_model.h"
@@ -171,6 +174,21 @@ TEST(TokenizerTest, RefusesAddedTokensThatAreMalformed) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << config;
     EXPECT_THAT(std::string(status.message()), HasSubstr("tokenizer_config.json"));
   }
+}
+
+TEST(TokenizerTest, ManyThreadsMayEncodeAtOnce) {
+  const auto tokenizer = Probe();
+  const std::string text = "The secret key of the golden harbor is 60817.\nAnd more text.";
+  const auto expected = tokenizer->EncodeText(text);
+  std::vector<std::jthread> threads;
+  std::atomic<int> right = 0;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 200; ++i) right += *tokenizer->EncodeText(text) == *expected;
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(right, 800);
 }
 
 // Several MB at a rate that does not fall with the length: one line of 2 MB takes at most some times as long per byte
