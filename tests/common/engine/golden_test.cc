@@ -150,7 +150,8 @@ TEST_P(GoldenTest, GreedyTokensOfLocalSession) {
 }
 
 TEST_P(GoldenTest, EverythingThatThePrefillLeaves) {
-  for (const int64_t span_tokens : kSpanTokens) {
+  // The first span of 448 holds blocks enough to choose among, but fewer than dense_len tokens: its prompt decides.
+  for (const int64_t span_tokens : {128, 384, 448, 8192}) {
     SCOPED_TRACE(absl::StrCat("spans of ", span_tokens));
     Prefilled prefilled{golden_.NewSequence()};
     const absl::Status status = Prefill(golden_.prompt(), 0, span_tokens, prefilled);
