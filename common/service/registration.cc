@@ -247,7 +247,7 @@ void Registration::Impl::StepLink(Link& link, std::unique_lock<std::mutex>& lock
       return;
     case LinkState::kRegistered:
       if (now < link.due && !link.beat_now) return;
-      link.due = std::max(link.due + link.heartbeat_seconds, now + link.heartbeat_seconds / 2);
+      link.due = now + link.heartbeat_seconds;
       link.beat_now = true;
       if (link.stream->CanWrite()) SendBeat(link, lock);
       return;

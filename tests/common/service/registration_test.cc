@@ -105,6 +105,19 @@ TEST(RegistrationTest, BeatTellsAtOnce) {
   EXPECT_TRUE(router.WaitFor([](const auto& seen) { return seen.beats.size() == 2 && seen.beats[1].ready(); }));
 }
 
+TEST(RegistrationTest, PromptBeatsDoNotPutOffTheRegularOnes) {
+  FakeCluster router({.heartbeat_seconds = 0.5});
+  Worker worker;
+  Registration registration(worker.Options({router.address()}));
+  for (size_t beats = 1; beats <= 20; ++beats) {
+    ASSERT_TRUE(router.WaitFor([&](const auto& seen) { return seen.beats.size() >= beats; }));
+    registration.Beat();
+  }
+  const double start = RealClock().Now();
+  ASSERT_TRUE(router.WaitFor([](const auto& seen) { return seen.beats.size() >= 23; }));
+  EXPECT_LT(RealClock().Now() - start, 2);
+}
+
 TEST(RegistrationTest, RoutersKnowAtOnceThatItEnded) {
   FakeCluster router({.heartbeat_seconds = 600});
   Worker worker;
