@@ -8,8 +8,8 @@
 namespace salamander::router {
 namespace {
 
-// A beat is missed when it is later than this many intervals, so two are missed after twice that.
-constexpr double kBeatsUntilGone = 2;
+// Two beats are missed when the second is half an interval late: busy machines are not exact to the second.
+constexpr double kBeatsUntilGone = 2.5;
 
 std::string Describe(const v1::WorkerHello& hello) {
   return absl::StrCat(RoleName(hello.role()), " worker ", hello.name(), " (instance ", IdToString(hello.instance_id()),
