@@ -41,11 +41,8 @@ class RegisterReactor final : public grpc::ServerBidiReactor<v1::WorkerMessage, 
 
  private:
   void OnReadDone(bool ok) override {
-    if (!ok) return Leave("the worker ended its registration");
-    if (absl::Status status = Handle(); !status.ok()) {
-      Leave(std::string(status.message()));
-      return Close(status);
-    }
+    if (!ok) return Leave(absl::OkStatus(), "the worker ended its registration");
+    if (absl::Status status = Handle(); !status.ok()) return Leave(status, std::string(status.message()));
     message_.Clear();
     std::lock_guard lock(mutex_);
     if (!finish_.has_value()) StartRead(&message_);
@@ -63,9 +60,9 @@ class RegisterReactor final : public grpc::ServerBidiReactor<v1::WorkerMessage, 
     return absl::OkStatus();
   }
 
-  void Leave(const std::string& reason) {
+  void Leave(const absl::Status& status, const std::string& reason) {
+    Close(status);  // First: the registry closes its links too, and the first status counts.
     if (instance_ != 0) registry_->Remove(instance_, this, reason);
-    Close(absl::OkStatus());
   }
 
   void OnWriteDone(bool ok) override {

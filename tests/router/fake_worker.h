@@ -76,6 +76,9 @@ class FakeWorker {
   bool WaitUntilNothingHeld() const {
     return WaitUntil([this] { return held_.empty(); });
   }
+  bool WaitForReserve() const {
+    return WaitUntil([this] { return reserved_ > 0; });
+  }
   bool WaitForStreams(int count) const {
     return WaitUntil([this, count] { return streams_ >= count; });
   }
