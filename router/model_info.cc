@@ -1,14 +1,13 @@
 #include "router/model_info.h"
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/model/checkpoint.h"
 #include "common/model/config.h"
+#include "common/model/read_file.h"
 #include "router/validate.h"
 
 namespace salamander::router {
@@ -17,13 +16,6 @@ namespace {
 bool Exists(const std::string& folder, const std::string& file) {
   std::error_code ignored;  // A folder that cannot be read has no such file; reading config.json tells why.
   return std::filesystem::exists(std::filesystem::path(folder) / file, ignored);
-}
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (!file.is_open() || file.bad()) return absl::NotFoundError(absl::StrCat("cannot read ", path));
-  return text;
 }
 
 void Fill(const model::Config& config, ModelInfo* info) {
@@ -42,7 +34,7 @@ absl::StatusOr<ModelInfo> LoadModelInfo(const std::string& folder) {
     info.fingerprint = checkpoint->fingerprint();
   } else {
     const std::string path = folder + "/config.json";
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+    ASSIGN_OR_RETURN(const std::string text, model::ReadFile(path));
     auto config = model::ParseConfig(text);
     if (!config.ok()) return Annotate(config.status(), path);
     Fill(*config, &info);

@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-
 #include "tests/testing/paths.h"
 
 namespace salamander::router {
@@ -60,6 +58,15 @@ TEST(PromptTokens, ChecksBeforeItTokenizes) {
   prompt.set_text("fine");
   const absl::Status status = PromptTokens(prompt, {.name = "m", .vocab_size = 10}).status();
   EXPECT_EQ(status, absl::InvalidArgumentError("prompt must be tokens, got text: model m has no tokenizer"));
+}
+
+TEST(LoadModelInfo, AFolderWithoutWeightsIsEnough) {
+  const auto info = LoadModelInfo(testing::TestData("golden/dense/"));
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->name, "dense");
+  EXPECT_EQ(info->fingerprint, "");
+  EXPECT_GT(info->vocab_size, 0);
+  EXPECT_EQ(info->tokenizer, nullptr);
 }
 
 TEST(LoadModelInfo, NamesWhatCannotBeRead) {
