@@ -1,0 +1,249 @@
+// Stage 1 of InfLLM-V2 (arXiv 2509.24663): log-sum-exp of the queries over the coarse tier K2, then scores over the
+// fine tier K1, summed over the heads of a group and pooled to blocks.
+//
+// Both are dense products, tier rows times packed queries, with tier rows read in place and queries as lanes. So
+// maxima, sums and exponentials go lane by lane and nothing is ever summed across a vector. At most 32 windows times 64
+// columns of scores exist at a time.
+#ifndef SALAMANDER_KERNELS_CPU_BODY_SELECT_H_
+#define SALAMANDER_KERNELS_CPU_BODY_SELECT_H_
+
+#include <cstdint>
+
+#include "kernels/cpu/body/gemm.h"
+#include "kernels/cpu/body/math.h"
+#include "kernels/cpu/body/transpose.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace salamander::kernels::body {
+
+inline constexpr int64_t kPanel = 64;        // columns of a panel of packed queries
+inline constexpr int64_t kPageBlocks = 16;   // blocks and K2 windows of a page
+inline constexpr int64_t kPageWindows = 64;  // K1 windows of a page
+inline constexpr int64_t kWindowStep = 32;   // K1 windows scored at a time
+inline constexpr float kLowest = -1e30f;     // below every score, and finite: differences stay numbers
+
+template <class V>
+int64_t Columns(const SelectTask& task) {
+  return task.head_lanes ? (task.group + 15) / 16 * 16 : task.group * kSelectTokens;
+}
+
+// Windows of `stride`, twice as long, that the query at `position` sees.
+template <class V>
+int64_t Visible(int64_t position, int64_t stride) {
+  const int64_t count = (position + 1) / stride - 1;
+  return count > 0 ? count : 0;
+}
+
+template <class V>
+void SelectPack(const SelectTask& task, float* packed) {
+  const int64_t columns = Columns<V>(task), dim = task.kv.dim;
+  const float scale = kLog2E / __builtin_sqrtf(static_cast<float>(dim));
+  for (int64_t col = 0; col < columns; col += kPanel) {
+    const int64_t width = columns - col < kPanel ? columns - col : kPanel;
+    float* panel = packed + col * dim;
+    if (task.head_lanes) {
+      TransposeRows<V>([&](int64_t r) { return task.q.data + (col + r) * dim; }, task.group - col, width, dim, scale,
+                       panel, width);
+      continue;
+    }
+    for (int64_t c = 0; c < width; c += kSelectTokens) {
+      const float* q = task.q.data + (col + c) / kSelectTokens * dim;
+      TransposeRows<V>([&](int64_t r) { return q + r * task.q.stride; }, task.rows, kSelectTokens, dim, scale,
+                       panel + c, width);
+    }
+  }
+}
+
+// For each token of a tile, how many windows it sees; windows from `least` on are hidden from some.
+template <class V>
+struct Visibility {
+  Visibility(const SelectTask& task, int64_t stride) {
+    least = Visible<V>(task.position, stride);
+    most = Visible<V>(task.position + task.rows - 1, stride);
+    for (int64_t r = 0; r < kSelectTokens; ++r) {
+      const int64_t row = r < task.rows ? r : task.rows - 1;
+      limit[r] = static_cast<float>(Visible<V>(task.position + row, stride));
+    }
+  }
+  // `otherwise` in the lanes, tokens from column `col` on, that do not see `window`.
+  typename V::Float Hide(int64_t window, int64_t col, typename V::Float score, float otherwise) const {
+    if (window < least) return score;
+    return V::IfLess(V::Set(static_cast<float>(window)), V::Load(limit + col % kSelectTokens), score,
+                     V::Set(otherwise));
+  }
+  int64_t least, most;
+  float limit[kSelectTokens];
+};
+
+// Adds `count` windows, scored in [count][width] from window `first` on, to the maximum and sum of one vector of
+// columns.
+template <class V>
+void AddToLogSum(const Visibility<V>& visibility, int64_t first, int64_t count, const float* scores, int64_t width,
+                 int64_t col, float* most, float* sum) {
+  const auto before = V::Load(most);
+  auto top = before;
+  for (int64_t j = 0; j < count; ++j) {
+    top = V::Max(top, visibility.Hide(first + j, col, V::Load(scores + j * width), kLowest));
+  }
+  auto total = V::Load(sum) * Exp2<V>(before - top);
+  for (int64_t j = 0; j < count; ++j) {
+    const auto term = Exp2<V>(V::Load(scores + j * width) - top);
+    total = total + visibility.Hide(first + j, col, term, 0);
+  }
+  V::Store(most, top);
+  V::Store(sum, total);
+}
+
+template <class V>
+void SelectCoarse(const SelectTask& task, const float* packed, int64_t page_begin, int64_t page_end, float* most,
+                  float* sum, float* scratch) {
+  const int64_t columns = Columns<V>(task), dim = task.kv.dim;
+  const Visibility<V> visibility(task, 64);
+  for (int64_t c = 0; c < columns; c += V::kLanes) {
+    V::Store(most + c, V::Set(kLowest));
+    V::Store(sum + c, V::Set(0));
+  }
+  for (int64_t page = page_begin; page < page_end; ++page) {
+    const int64_t first = page * kPageBlocks;
+    const int64_t count = visibility.most - first < kPageBlocks ? visibility.most - first : kPageBlocks;
+    if (count <= 0) break;
+    const float* k2 = reinterpret_cast<const float*>(task.kv.pages[page] + task.kv.k2);
+    for (int64_t col = 0; col < columns; col += kPanel) {
+      const int64_t width = columns - col < kPanel ? columns - col : kPanel;
+      Gemm<V>(count, width, dim, {k2, dim, 1}, packed + col * dim, width, scratch, width);
+      for (int64_t c = 0; c < width; c += V::kLanes) {
+        AddToLogSum<V>(visibility, first, count, scratch + c, width, c, most + col + c, sum + col + c);
+      }
+    }
+  }
+}
+
+template <class V>
+void SelectCombine(int64_t columns, const float* range_most, const float* range_sum, float* most, float* sum) {
+  for (int64_t c = 0; c < columns; c += V::kLanes) {
+    const auto a = V::Load(most + c), b = V::Load(range_most + c);
+    const auto top = V::Max(a, b);
+    V::Store(sum + c, V::Fma(V::Load(sum + c), Exp2<V>(a - top), V::Load(range_sum + c) * Exp2<V>(b - top)));
+    V::Store(most + c, top);
+  }
+}
+
+// Base-2 log-sum-exps. A column that sees no K2 gets infinity, so that all its scores are 0.
+template <class V>
+void LogSums(int64_t columns, const float* most, const float* sum, float* out) {
+  for (int64_t c = 0; c < columns; ++c) out[c] = sum[c] > 0 ? most[c] + __builtin_log2f(sum[c]) : __builtin_inff();
+}
+
+// Scores of `count` ≤ kWindowStep windows of one page from `first` on, summed over heads in ascending order:
+// [count][16 tokens], or [count] for head_lanes. Both orders of summation are the same.
+template <class V>
+void FineScores(const SelectTask& task, const float* packed, const float* log_sums, int64_t first, int64_t count,
+                float* products, float* scores) {
+  const int64_t columns = Columns<V>(task), dim = task.kv.dim;
+  const float* k1 =
+      reinterpret_cast<const float*>(task.kv.pages[first / kPageWindows] + task.kv.k1) + first % kPageWindows * dim;
+  const int64_t lanes = task.head_lanes ? 1 : kSelectTokens;
+  for (int64_t i = 0; i < count * lanes; ++i) scores[i] = 0;
+  for (int64_t col = 0; col < columns; col += kPanel) {
+    const int64_t width = columns - col < kPanel ? columns - col : kPanel;
+    Gemm<V>(count, width, dim, {k1, dim, 1}, packed + col * dim, width, products, width);
+    for (int64_t j = 0; j < count; ++j) {
+      float* row = products + j * width;
+      if (task.head_lanes) {
+        for (int64_t c = 0; c < width; c += V::kLanes)
+          V::Store(row + c, Exp2<V>(V::Load(row + c) - V::Load(log_sums + col + c)));
+        for (int64_t c = 0; c < width && col + c < task.group; ++c) scores[j] += row[c];
+        continue;
+      }
+      for (int64_t l = 0; l < kSelectTokens; l += V::kLanes) {
+        auto sum = V::Load(scores + j * kSelectTokens + l);
+        for (int64_t c = l; c < width; c += kSelectTokens)
+          sum = sum + Exp2<V>(V::Load(row + c) - V::Load(log_sums + col + c));
+        V::Store(scores + j * kSelectTokens + l, sum);
+      }
+    }
+  }
+}
+
+// Walks the windows that blocks [begin, end) pool over: calls score(first, count) for pieces inside a page, then
+// window(i, w) for each window w, the i-th of its piece, then block(b) when the windows 4b-1 … 4b+3 of a block have
+// passed; block(b) comes between window 4b+3 and whatever follows.
+template <class V, class Score, class Window, class Block>
+void WalkWindows(int64_t begin, int64_t end, int64_t visible, Score score, Window window, Block block) {
+  const int64_t last = 4 * end < visible ? 4 * end : visible;
+  int64_t w = begin > 0 ? 4 * begin - 1 : 0;
+  while (w < last) {
+    int64_t count = kWindowStep - w % kWindowStep;
+    if (count > last - w) count = last - w;
+    score(w, count);
+    for (int64_t i = 0; i < count; ++i, ++w) {
+      window(i, w);
+      if (w % 4 == 3 || w + 1 == last) block(w / 4, i);
+    }
+  }
+}
+
+template <class V>
+void SelectFine(const SelectTask& task, const float* packed, const float* most, const float* sum, int64_t block_begin,
+                int64_t block_end, BlockHeap* heaps, OfferBlock offer, float* scratch) {
+  constexpr int kVectors = kSelectTokens / V::kLanes;
+  const Visibility<V> visibility(task, 16);
+  float* products = scratch;
+  float* scores = products + 64 * 64;
+  float* log_sums = scores + 64 * kSelectTokens;
+  LogSums<V>(Columns<V>(task), most, sum, log_sums);
+
+  // What a lane's next block must exceed; lanes without a token take none.
+  float to_beat[kSelectTokens], values[kSelectTokens];
+  for (int64_t r = 0; r < kSelectTokens; ++r)
+    to_beat[r] = r < task.rows && heaps[r].capacity > 0 ? -1 : __builtin_inff();
+  typename V::Float value[kVectors];
+  for (int v = 0; v < kVectors; ++v) value[v] = V::Set(0);
+
+  WalkWindows<V>(
+      block_begin, block_end, visibility.most,
+      [&](int64_t first, int64_t count) { FineScores<V>(task, packed, log_sums, first, count, products, scores); },
+      [&](int64_t i, int64_t w) {
+        for (int v = 0; v < kVectors; ++v) {
+          const auto score = V::Load(scores + i * kSelectTokens + v * V::kLanes);
+          value[v] = V::Max(value[v], visibility.Hide(w, v * V::kLanes, score, 0));
+        }
+      },
+      [&](int64_t block, int64_t i) {
+        for (int v = 0; v < kVectors; ++v) {
+          uint32_t better = V::GreaterBits(value[v], V::Load(to_beat + v * V::kLanes));
+          if (better != 0 && block >= block_begin) {
+            V::Store(values + v * V::kLanes, value[v]);
+            for (; better != 0; better &= better - 1) {
+              const int r = v * V::kLanes + __builtin_ctz(better);
+              to_beat[r] = offer(heaps[r], values[r], static_cast<int32_t>(block));
+            }
+          }
+          // Window 4b+3 is also the first of block b+1. If it is hidden from a lane, so is all of b+1.
+          value[v] =
+              visibility.Hide(4 * block + 3, v * V::kLanes, V::Load(scores + i * kSelectTokens + v * V::kLanes), 0);
+        }
+      });
+}
+
+template <class V>
+void SelectValues(const SelectTask& task, const float* packed, const float* most, const float* sum, int64_t block_begin,
+                  int64_t block_end, float* values, float* scratch) {
+  float* products = scratch;
+  float* scores = products + 64 * 64;
+  float* log_sums = scores + 64 * kSelectTokens;
+  LogSums<V>(Columns<V>(task), most, sum, log_sums);
+  float value = 0;
+  WalkWindows<V>(
+      block_begin, block_end, Visible<V>(task.position, 16),
+      [&](int64_t first, int64_t count) { FineScores<V>(task, packed, log_sums, first, count, products, scores); },
+      [&](int64_t i, int64_t) { value = scores[i] > value ? scores[i] : value; },
+      [&](int64_t block, int64_t i) {
+        if (block >= block_begin) values[block - block_begin] = value;
+        value = scores[i];
+      });
+}
+
+}  // namespace salamander::kernels::body
+
+#endif  // SALAMANDER_KERNELS_CPU_BODY_SELECT_H_

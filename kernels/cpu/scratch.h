@@ -1,0 +1,48 @@
+// Memory a thread works in. Sizes in floats, for the kernels of kernel_table.h.
+#ifndef SALAMANDER_KERNELS_CPU_SCRATCH_H_
+#define SALAMANDER_KERNELS_CPU_SCRATCH_H_
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "kernels/cpu/kernel_table.h"
+
+namespace salamander::kernels {
+
+inline int64_t LightningScratch(int64_t dim) { return (3 * kChunkTokens + 1) * dim + kChunkTokens * kChunkTokens; }
+
+// Columns of a stage-1 task: see SelectTask.
+inline int64_t SelectColumns(int64_t group, bool head_lanes) {
+  return head_lanes ? (group + kSelectTokens - 1) / kSelectTokens * kSelectTokens : group * kSelectTokens;
+}
+// One tile of products, its scores summed over heads, and a log-sum-exp for each column.
+inline int64_t SelectScratch(int64_t columns) { return 64 * 64 + 64 * kSelectTokens + columns; }
+
+// Queries, scores, output and four numbers a row.
+inline int64_t AttendScratch(int64_t dim) { return kAttendRows * (2 * dim + 64 + 4); }
+
+// 64-byte aligned floats that grow on demand, contents undefined.
+class Scratch {
+ public:
+  float* Get(int64_t floats) {
+    if (floats > size_) {
+      size_ = (floats + 15) / 16 * 16;
+      memory_.reset(static_cast<float*>(std::aligned_alloc(64, size_ * sizeof(float))));
+      if (memory_ == nullptr) std::abort();  // a few hundred KiB; the machine is beyond help
+    }
+    return memory_.get();
+  }
+
+ private:
+  struct Freer {
+    void operator()(float* p) const { std::free(p); }
+  };
+  std::unique_ptr<float, Freer> memory_;
+  int64_t size_ = 0;
+};
+
+}  // namespace salamander::kernels
+
+#endif  // SALAMANDER_KERNELS_CPU_SCRATCH_H_
