@@ -59,10 +59,7 @@ class Cluster:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
         watchdog = threading.Timer(self.START_SECONDS, self._process.kill)
         watchdog.start()
-        for line in self._process.stdout:
-            if line.startswith("ready "):
-                self.target = line.split()[1]
-                break
+        self.target = next((line.split()[1] for line in self._process.stdout if line.startswith("ready ")), "")
         watchdog.cancel()
         if not self.target:
             raise SystemExit(f"demo: salamander serve ended with exit code {self._process.wait()} before it was ready")
