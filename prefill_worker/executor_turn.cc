@@ -94,11 +94,8 @@ void Executor::StepSpan(Request& request, size_t position) {
     Close(request, Annotate(status, absl::StrCat("span ", span.index, ", layer ", layer)), "failed");
     return;
   }
-  if (span.forward->phase() == SpanPhase::kFinished) {
-    FinishCompute(request, position);
-  } else {
-    ReportProgress(request, span);
-  }
+  ReportProgress(request, span);
+  if (span.forward->phase() == SpanPhase::kFinished) FinishCompute(request, position);
 }
 
 void Executor::StartSpan(Request& request, OwnSpan& span) {
@@ -115,12 +112,14 @@ void Executor::StartSpan(Request& request, OwnSpan& span) {
 
 void Executor::ReportProgress(Request& request, const OwnSpan& span) {
   const double now = host_->clock->Now();
-  if (now < request.last_progress + kProgressSeconds) return;
+  const auto tokens = static_cast<int64_t>(span.tokens.size());
+  const bool computed = span.forward->phase() == SpanPhase::kFinished;
+  if (!computed && now < request.last_progress + kProgressSeconds) return;
   request.last_progress = now;
   v1::PrefillEvent event;
   v1::SpanProgress& progress = *event.mutable_span_progress();
   progress.set_span(span.index);
-  progress.set_tokens_done(static_cast<int64_t>(span.tokens.size()) * span.forward->layer() / host_->model->layers());
+  progress.set_tokens_done(computed ? tokens : tokens * span.forward->layer() / host_->model->layers());
   request.stream->Send(std::move(event));
 }
 

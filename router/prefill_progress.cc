@@ -36,7 +36,7 @@ bool PrefillProgress::Finish(int32_t span) {
 
 std::optional<v1::Progress> PrefillProgress::Message(double now, double seconds) {
   if (done_tokens_ == told_tokens_) return std::nullopt;
-  if (!all_done() && told_at_.has_value() && now - *told_at_ < kInterval) return std::nullopt;
+  if (!all_computed() && told_at_.has_value() && now - *told_at_ < kInterval) return std::nullopt;
   told_tokens_ = done_tokens_;
   told_at_ = now;
   v1::Progress progress;

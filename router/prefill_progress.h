@@ -27,6 +27,9 @@ class PrefillProgress {
   void Advance(int32_t span, int64_t tokens_done);
   // True if it was not done already.
   bool Finish(int32_t span);
+  // Every span is computed; its items may still be on their way.
+  bool all_computed() const { return done_tokens_ == prompt_tokens_; }
+  // Every item has been sent, too.
   bool all_done() const { return spans_done_ == static_cast<int>(spans_.size()); }
 
   // What to tell the client now, if anything: not more often than every kInterval, but always the end, once.

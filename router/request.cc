@@ -257,7 +257,10 @@ void Request::OnPrefillEvent(int worker, const v1::PrefillEvent& event) {
     return Fail(LegError(prefill_[worker]->title(), owner));
   }
   if (event.has_span_started()) timing_.SpanStarted(context_.clock->Now());
-  if (event.has_span_progress()) progress_->Advance(span, event.span_progress().tokens_done());
+  if (event.has_span_progress()) {
+    progress_->Advance(span, event.span_progress().tokens_done());
+    if (progress_->all_computed()) timing_.Prefilled(context_.clock->Now());
+  }
   if (event.has_span_done()) OnSpanDone(worker, span);
   if (!IsFinal(state_)) SendProgress();
 }

@@ -20,7 +20,7 @@ class RequestTiming {
   // Each keeps its first call.
   void PrefillSent(double now);
   void SpanStarted(double now);
-  // The last span's end, or that everything has arrived at the decode worker, whichever is heard of first.
+  // The last span is computed, or everything has arrived at the decode worker, whichever is heard of first.
   void Prefilled(double now);
   // A chunk of `tokens` ids passed. Returns the seconds since the one before it, if there was one.
   std::optional<double> Tokens(double now, int tokens);

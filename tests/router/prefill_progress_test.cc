@@ -39,6 +39,11 @@ TEST(PrefillProgress, CountsEachTokenOnce) {
   EXPECT_EQ(message->prompt_tokens(), 600);
   EXPECT_DOUBLE_EQ(message->tokens_per_second(), 178);
   EXPECT_DOUBLE_EQ(message->seconds_left(), 244 / 178.0);
+  EXPECT_FALSE(progress.all_computed());
+  progress.Advance(0, 9999);
+  progress.Advance(2, 9999);
+  EXPECT_TRUE(progress.all_computed());
+  EXPECT_FALSE(progress.all_done());
   EXPECT_TRUE(progress.Finish(0));
   EXPECT_FALSE(progress.Finish(0));
   EXPECT_TRUE(progress.Finish(1));
