@@ -43,8 +43,8 @@ TEST_P(GoldenClusterTest, TokensAreTheOracles) {
 INSTANTIATE_TEST_SUITE_P(, GoldenClusterTest,
                          ::testing::Combine(::testing::Values("dense", "sparse", "crossing", "wide", "odd"),
                                             ::testing::Values(1, 2, 3)),
-                         [](const auto& info) {
-                           return absl::StrCat(std::get<0>(info.param), "_", std::get<1>(info.param));
+                         [](const auto& param_info) {
+                           return absl::StrCat(std::get<0>(param_info.param), "_", std::get<1>(param_info.param));
                          });
 
 // Largest difference over the range of `want`.

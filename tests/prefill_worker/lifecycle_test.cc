@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "tests/common/worker/played_cluster.h"
 #include "tests/testing/make_checkpoint.h"
 
@@ -198,9 +199,11 @@ INSTANTIATE_TEST_SUITE_P(, FaultTest,
                          ::testing::Values(std::pair(v1::ITEM_KIND_KEYS_VALUES, "keys-values of layer"),
                                            std::pair(v1::ITEM_KIND_STATE, "state of layer"),
                                            std::pair(v1::ITEM_KIND_HIDDEN, "hidden")),
-                         [](const auto& info) { return "kind_" + std::to_string(info.param.first); });
+                         [](const auto& param_info) {
+                           return absl::StrCat("kind_", static_cast<int>(param_info.param.first));
+                         });
 
-TEST(FaultTest, DelayedReorderedAndDuplicatedItemsChangeNothing) {
+TEST(HarmlessFaultTest, DelayedReorderedAndDuplicatedItemsChangeNothing) {
   PlayedCluster cluster({.golden = "odd",
                          .prefill_workers = 3,
                          .faults = {.duplicate = 0.3, .delay = 0.3, .max_delay_seconds = 0.01, .reorder = true}});
@@ -261,15 +264,16 @@ TEST(EndTest, AWorkerMayBeDestroyedInTheMiddleOfARequest) {
 
 TEST(RegistrationTest, ARefusalIsFatal) {
   testing::PlayedRouter router(absl::FailedPreconditionError("another model"));
-  PlayedCluster working({});  // For its checkpoint and an ordinary network.
+  transport::FakeNetwork network({});
   std::promise<absl::Status> fatal;
   decode::DecodeWorkerOptions options;
   options.model = testing::GoldenCheckpoint("dense");
   options.routers = {router.address()};
+  options.server.metrics_listen = "";
   options.memory_bytes = 64 << 20;
   options.transfer_buffer_bytes = 2 << 20;
   options.on_fatal = [&](const absl::Status& status) { fatal.set_value(status); };
-  auto worker = decode::DecodeWorker::Start(options, working.network().CreateTransport());
+  auto worker = decode::DecodeWorker::Start(options, network.CreateTransport());
   ASSERT_TRUE(worker.ok()) << worker.status();
   EXPECT_THAT(fatal.get_future().get(), HasStatus(absl::StatusCode::kFailedPrecondition, "another model"));
 }

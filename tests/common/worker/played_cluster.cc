@@ -1,5 +1,6 @@
 #include "tests/common/worker/played_cluster.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -22,10 +23,21 @@ T OrDie(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
+// What is not weights or workspace is free; those never change after start.
+bool IsIdle(const MemoryLedger::Snapshot& now) {
+  const int64_t fixed =
+      now.held[static_cast<int>(MemoryOwner::kWeights)] + now.held[static_cast<int>(MemoryOwner::kWorkspace)];
+  return now.free == now.capacity - fixed && now.held[static_cast<int>(MemoryOwner::kPages)] == 0 &&
+         now.held[static_cast<int>(MemoryOwner::kStates)] == 0 &&
+         now.held[static_cast<int>(MemoryOwner::kInTransfer)] == 0;
+}
+
 service::WorkerOptions CommonOptions(const PlayedClusterOptions& options, const std::string& router) {
   service::WorkerOptions common;
   common.model = GoldenCheckpoint(options.golden);
   common.routers = {router};
+  // Stopping an exposer takes up to two seconds; metrics_test looks at metrics.
+  common.server.metrics_listen = options.metrics ? "127.0.0.1:0" : "";
   common.memory_bytes = options.memory_bytes;
   common.transfer_buffer_bytes = 2 << 20;
   common.missing_item_seconds = options.missing_item_seconds;
@@ -56,7 +68,7 @@ PlayedCluster::PlayedCluster(const PlayedClusterOptions& options)
   if (!router_.WaitReady(names)) OrDie(absl::StatusOr<int>(absl::DeadlineExceededError("workers are not ready")));
   for (int i = 0; i < options.prefill_workers; ++i) prefill_hellos_.push_back(router_.worker(PrefillName(i)).hello);
   decode_hello_ = router_.worker(decode.name).hello;
-  at_start_ = Memory();
+  if (!MemoryIsBack()) OrDie(absl::StatusOr<int>(absl::InternalError("memory is held before any request")));
 }
 
 PlayedCluster::~PlayedCluster() = default;
@@ -89,11 +101,20 @@ std::vector<MemoryLedger::Snapshot> PlayedCluster::Memory() const {
 bool PlayedCluster::MemoryIsBack() {
   // Nothing announces the last byte's return, so this looks until a deadline.
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (Memory() != at_start_) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
+  while (true) {
+    const std::vector<MemoryLedger::Snapshot> memory = Memory();
+    if (std::all_of(memory.begin(), memory.end(), IsIdle)) return true;
+    if (std::chrono::steady_clock::now() > deadline) break;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  return true;
+  for (const MemoryLedger::Snapshot& now : Memory()) {
+    for (int i = 0; i < kMemoryOwners; ++i) {
+      std::fprintf(stderr, "%s %lld ", std::string(MemoryOwnerName(static_cast<MemoryOwner>(i))).c_str(),
+                   static_cast<long long>(now.held[i]));
+    }
+    std::fprintf(stderr, "free %lld\n", static_cast<long long>(now.free));
+  }
+  return false;
 }
 
 }  // namespace salamander::testing

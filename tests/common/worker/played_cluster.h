@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/memory_ledger.h"
 #include "common/model/safetensors.h"
 #include "common/transport/fake_transport.h"
@@ -25,6 +26,7 @@ struct PlayedClusterOptions {
   int64_t memory_bytes = 128 << 20;
   double missing_item_seconds = 5;
   std::string capture_dir;
+  bool metrics = false;
   transport::FakeFaults faults;
 };
 
@@ -43,14 +45,14 @@ class PlayedCluster {
   // All at once: reserve, start, wait.
   absl::Status Run(PlayedRequest& request);
 
-  // The workers' ledgers are again as they were when the cluster was ready, to the byte; waits up to 20 s for that.
+  // Nothing but weights and workspace is held on any worker, to the byte; waits up to 20 s for that.
   bool MemoryIsBack();
 
   transport::FakeNetwork& network() { return network_; }
   PlayedRouter& router() { return router_; }
   std::vector<std::unique_ptr<prefill::PrefillWorker>>& prefill() { return prefill_; }
   std::unique_ptr<decode::DecodeWorker>& decode() { return decode_; }
-  static std::string PrefillName(int index) { return "p" + std::to_string(index); }
+  static std::string PrefillName(int index) { return absl::StrCat("p", index); }
 
  private:
   std::vector<int32_t> Ints(const std::string& tensor) const;
@@ -63,7 +65,6 @@ class PlayedCluster {
   std::unique_ptr<decode::DecodeWorker> decode_;
   std::vector<v1::WorkerHello> prefill_hellos_;
   v1::WorkerHello decode_hello_;
-  std::vector<MemoryLedger::Snapshot> at_start_;
 };
 
 }  // namespace salamander::testing

@@ -209,6 +209,8 @@ absl::Status PlayedRequest::Wait() {
   if (!WaitUntil([legs](const Seen& seen) { return seen.ended == legs; })) {
     return absl::DeadlineExceededError("the request did not end");
   }
+  // A stream that was cancelled before its start got through has claimed nothing.
+  if (!seen().finished) Release();
   return seen().failure;
 }
 
