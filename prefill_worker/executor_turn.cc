@@ -65,7 +65,9 @@ double Executor::EndOverdue() {
   double soonest = worker::EngineLoop::kWhenWoken;
   for (auto& [epoch, request] : requests_) {
     if (request->state == RequestState::kClosing) continue;
-    if (const absl::Status status = request->reservation->subscription->status(); !status.ok()) {
+    // Items may fail before the claim; it is the claiming stream that must hear of it.
+    const bool claimed = request->state != RequestState::kReserved;
+    if (const absl::Status status = request->reservation->subscription->status(); claimed && !status.ok()) {
       Close(*request, status, "failed");
     } else if (request->reservation->lease_end <= now) {
       Close(*request, absl::DeadlineExceededError("no stream claimed the reservation within its lease"), "expired");
