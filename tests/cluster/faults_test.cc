@@ -30,9 +30,7 @@ class ClusterFaultsTest : public ::testing::Test {
     options.max_logprobs = golden_.vocab_size;
     options.missing_item_seconds = 1;
     options.max_span_tokens = 1024;
-    auto cluster = InProcessCluster::Start(options, std::move(faults));
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = *std::move(cluster);
+    cluster_ = InProcessCluster::Start(options, std::move(faults)).value();
     idle_ = cluster_->Ledgers().value();
   }
   void ExpectOraclesAnswer() {

@@ -65,14 +65,13 @@ TEST_P(ClusterGoldenTest, EverySplitGivesTheOraclesAnswer) {
   }
   options.max_logprobs = golden.vocab_size;
   options.capture_dir = captures_;
-  const auto cluster = ProcessCluster::Start(options);
-  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  const std::unique_ptr<ProcessCluster> cluster = ProcessCluster::Start(options).value();
 
   for (size_t router = 0; router < options.routers.size(); router += 2) {
     const int64_t span_tokens = options.routers[router].span_tokens;
     SCOPED_TRACE(absl::StrCat("spans of ", span_tokens));
-    const Answer raw = (*cluster)->Generate(golden.Request(true), static_cast<int>(router));
-    const Answer lossless = (*cluster)->Generate(golden.Request(true), static_cast<int>(router) + 1);
+    const Answer raw = cluster->Generate(golden.Request(true), static_cast<int>(router));
+    const Answer lossless = cluster->Generate(golden.Request(true), static_cast<int>(router) + 1);
     for (const Answer& answer : {raw, lossless}) {
       EXPECT_EQ(CheckAnswer(golden, answer, kLogitTolerance), absl::OkStatus());
       EXPECT_EQ(CheckCapture(golden, CaptureOf(answer), kCaptureTolerance), absl::OkStatus());

@@ -29,9 +29,7 @@ constexpr double kReleaseSeconds = 8;
 class ClusterKillTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto cluster = ProcessCluster::Start({.model = golden_.folder, .routers = {{.span_tokens = 384}}});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = *std::move(cluster);
+    cluster_ = ProcessCluster::Start({.model = golden_.folder, .routers = {{.span_tokens = 384}}}).value();
     idle_ = cluster_->Ledgers().value();
   }
 

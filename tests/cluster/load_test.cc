@@ -22,9 +22,7 @@ class ClusterLoadTest : public ::testing::Test {
                            .prefill_workers = prefill_workers,
                            .decode_workers = decode_workers,
                            .routers = {{.span_tokens = 384}}};
-    auto cluster = ProcessCluster::Start(options);
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = *std::move(cluster);
+    cluster_ = ProcessCluster::Start(options).value();
   }
 
   const Golden golden_{"crossing"};

@@ -36,14 +36,13 @@ class ClusterRequestsTest : public ::testing::Test {
   void Start(const std::function<void(ClusterOptions&)>& adjust = [](ClusterOptions&) {}) {
     ClusterOptions options{.model = golden_.folder, .routers = {{.span_tokens = 384}}};
     options.max_span_tokens = 1024;
-    options.worker_memory_bytes = 256 << 20;
+    options.worker_memory_bytes = 512 << 20;
     adjust(options);
-    auto cluster = InProcessCluster::Start(options, transport::FakeFaults{});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = *std::move(cluster);
+    cluster_ = InProcessCluster::Start(options, transport::FakeFaults{}).value();
     idle_ = cluster_->Ledgers().value();
   }
   void ExpectIdle() { EXPECT_EQ(cluster_->WaitForLedgers(idle_, 10), absl::OkStatus()); }
+  double DecodeMemory() { return static_cast<double>(cluster_->Ledgers().value().at("decode-0").at("free")); }
   // Takes seconds to prefill.
   v1::GenerateRequest LongRequest() { return GreedyRequest(std::vector<int32_t>(60000, 7), 8); }
 
@@ -145,17 +144,24 @@ TEST_F(ClusterRequestsTest, FullQueueRefusesAtOnce) {
 }
 
 TEST_F(ClusterRequestsTest, RequestsWaitForMemoryInsteadOfFailing) {
-  // Room for about two of the eight at once.
-  Start([](ClusterOptions& options) { options.worker_memory_bytes = 96 << 20; });
-  std::vector<std::unique_ptr<RunningRequest>> requests;
+  Start();
+  // Each takes more than half of the decode worker's memory: a group of 1024 tokens takes from 1 to 1.2 MiB.
   v1::GenerateRequest request = golden_.Request(false);
-  for (int i = 0; i < 8; ++i) {
-    requests.push_back(std::make_unique<RunningRequest>(cluster_->inference(), request));
-  }
-  for (const auto& running : requests) {
-    EXPECT_TRUE(running->Wait().status.ok()) << running->Wait().status;
-    EXPECT_EQ(running->Wait().tokens, golden_.continuation);
-  }
+  request.set_max_tokens(static_cast<int64_t>(0.65 / 1.2 / (1 << 20) * 1024 * DecodeMemory()));
+  request.clear_ignore_eos();
+  for (const int32_t token : golden_.continuation) request.add_stop()->set_token_id(token);
+  v1::GenerateRequest endless = request;
+  endless.clear_stop();
+  endless.set_ignore_eos(true);
+
+  RunningRequest first(cluster_->inference(), endless);
+  ASSERT_TRUE(first.WaitUntil([](const Answer& so_far) { return !so_far.tokens.empty(); })) << first.Wait().status;
+  RunningRequest second(cluster_->inference(), request);
+  ASSERT_TRUE(second.WaitUntil([](const Answer& so_far) { return !so_far.request_id.empty(); }));
+  EXPECT_FALSE(second.WaitUntil([](const Answer& so_far) { return so_far.status.ok() && !so_far.tokens.empty(); }, 1));
+  first.Cancel();
+  EXPECT_TRUE(second.Wait().status.ok()) << second.Wait().status;
+  EXPECT_EQ(second.Wait().finished.reason(), v1::FINISH_REASON_STOP);
   ExpectIdle();
 }
 

@@ -38,9 +38,7 @@ using testing::RawClient;
 class ClusterSurfaceTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto cluster = ProcessCluster::Start({.model = golden_.folder, .routers = {{.span_tokens = 128}}});
-    ASSERT_TRUE(cluster.ok()) << cluster.status();
-    cluster_ = *std::move(cluster);
+    cluster_ = ProcessCluster::Start({.model = golden_.folder, .routers = {{.span_tokens = 128}}}).value();
     ExpectServes();
   }
   void ExpectServes() {
