@@ -47,6 +47,7 @@ Command::Command(const std::vector<std::string>& args, const CommandOptions& opt
   fcntl(err[0], F_SETFD, FD_CLOEXEC);
   pid_ = fork();
   if (pid_ == 0) {
+    setpgid(0, 0);
     dup2(in[0], STDIN_FILENO);
     dup2(out[1], STDOUT_FILENO);
     dup2(err[1], STDERR_FILENO);
@@ -54,6 +55,7 @@ Command::Command(const std::vector<std::string>& args, const CommandOptions& opt
     execve(argv[0], argv.data(), envp.data());
     _exit(127);
   }
+  setpgid(pid_, pid_);  // here too: whichever comes first
   if (write(in[1], options.input.data(), options.input.size()) < 0) std::abort();
   for (int fd : {in[0], in[1], out[1], err[1]}) close(fd);
   out_fd_ = out[0];
@@ -62,7 +64,7 @@ Command::Command(const std::vector<std::string>& args, const CommandOptions& opt
 
 Command::~Command() {
   if (!reaped_) {
-    kill(pid_, SIGKILL);
+    Signal(SIGKILL);
     waitpid(pid_, nullptr, 0);
   }
   for (int fd : {out_fd_, err_fd_}) {
@@ -70,7 +72,7 @@ Command::~Command() {
   }
 }
 
-void Command::Signal(int signal_number) { kill(pid_, signal_number); }
+void Command::Signal(int signal_number) { kill(-pid_, signal_number); }
 
 bool Command::Pump(double until) {
   if (out_fd_ < 0 && err_fd_ < 0) return false;

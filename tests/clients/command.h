@@ -26,6 +26,7 @@ class Command {
   Command& operator=(const Command&) = delete;
 
   pid_t pid() const { return pid_; }
+  // To its whole process group, as a terminal's Ctrl-C is.
   void Signal(int signal_number);
   // Reads both streams until `text` appears in stdout or stderr; false if that takes too long or the program ends
   // without it.
