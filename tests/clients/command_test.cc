@@ -29,7 +29,7 @@ class CommandTest : public ::testing::Test {
   }
   // Streams until the client is gone.
   void RunUntilCancelled() {
-    router_.script = [this](grpc::ServerContext& context, const v1::GenerateRequest&, FakeRouter::Writer& writer) {
+    router_.set_script([this](grpc::ServerContext& context, const v1::GenerateRequest&, FakeRouter::Writer& writer) {
       v1::GenerateResponse response;
       response.mutable_tokens()->add_ids(1);
       response.mutable_tokens()->set_text("first words");
@@ -37,7 +37,7 @@ class CommandTest : public ::testing::Test {
       while (!context.IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
       cancelled_.Notify();
       return grpc::Status::CANCELLED;
-    };
+    });
   }
   std::string WriteFile(const std::string& name, const std::string& content) {
     const std::string path = ::testing::TempDir() + name + std::to_string(getpid());
@@ -156,13 +156,19 @@ TEST_F(CommandTest, BadFlagsExitWith2AndName) {
 }
 
 TEST_F(CommandTest, ErrorsOfTheRouterExitWith1) {
-  router_.script = [](grpc::ServerContext&, const v1::GenerateRequest&, FakeRouter::Writer&) {
+  router_.set_script([](grpc::ServerContext&, const v1::GenerateRequest&, FakeRouter::Writer&) {
     return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "the queue is full");
-  };
+  });
   Command command(Generate({"--prompt=hi"}));
   EXPECT_EQ(command.Wait(), 1);
   EXPECT_EQ(command.err(), "error: RESOURCE_EXHAUSTED: the queue is full\n");
   EXPECT_EQ(command.out(), "");
+}
+
+TEST_F(CommandTest, NamesTheTargetThatDoesNotAnswer) {
+  Command command({"generate", "--target=127.0.0.1:1", "--prompt=hi"});
+  EXPECT_EQ(command.Wait(), 1);
+  EXPECT_THAT(command.err(), StartsWith("error: UNAVAILABLE: no connection to 127.0.0.1:1 after "));
 }
 
 TEST_F(CommandTest, DeadlineReachesTheRouter) {
@@ -185,7 +191,7 @@ TEST_F(CommandTest, CtrlCCancelsAtTheRouterAndExitsWith130) {
 }
 
 TEST_F(CommandTest, StatusAsTableAndJson) {
-  router_.status = SampleStatus();
+  router_.set_status(SampleStatus());
   Command table({"status", "--target", router_.address()});
   EXPECT_EQ(table.Wait(), 0);
   EXPECT_THAT(table.out(), HasSubstr("prefill-0  prefill  yes    3         12,345"));

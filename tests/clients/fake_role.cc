@@ -68,7 +68,7 @@ int Serve(const std::string& name) {
   std::unique_ptr<LateRouter> router;
   if (name == "router") {
     router = std::make_unique<LateRouter>();
-    router->status = ReportedStatus();
+    router->set_status(ReportedStatus());
   }
   std::printf("serving grpc=%s metrics=127.0.0.1:1\n", router ? router->address().c_str() : "127.0.0.1:2");
   std::fflush(stdout);

@@ -1,5 +1,7 @@
 #include "tests/clients/fake_router.h"
 
+#include <utility>
+
 namespace salamander::testing {
 namespace {
 
@@ -98,7 +100,7 @@ v1::GetStatusResponse SampleStatus() {
 }
 
 FakeRouter::FakeRouter() {
-  script = [](grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
+  script_ = [](grpc::ServerContext&, const v1::GenerateRequest&, Writer& writer) {
     WriteSampleEvents(writer);
     return grpc::Status::OK;
   };
@@ -113,15 +115,32 @@ FakeRouter::FakeRouter() {
 
 FakeRouter::~FakeRouter() { server_->Shutdown(std::chrono::system_clock::now()); }
 
+void FakeRouter::set_script(Script script) {
+  std::lock_guard lock(mutex_);
+  script_ = std::move(script);
+}
+
+void FakeRouter::set_status(const v1::GetStatusResponse& status) {
+  std::lock_guard lock(mutex_);
+  status_ = status;
+}
+
+void FakeRouter::set_tokenize_status(const grpc::Status& status) {
+  std::lock_guard lock(mutex_);
+  tokenize_status_ = status;
+}
+
 v1::GenerateRequest FakeRouter::last_request() const {
   std::lock_guard lock(mutex_);
   return last_request_;
 }
 
 grpc::Status FakeRouter::Generate(grpc::ServerContext* context, const v1::GenerateRequest* request, Writer* writer) {
+  Script script;
   {
     std::lock_guard lock(mutex_);
     last_request_ = *request;
+    script = script_;
   }
   return script(*context, *request, *writer);
 }
@@ -130,7 +149,8 @@ grpc::Status FakeRouter::Tokenize(grpc::ServerContext*, const v1::TokenizeReques
                                   v1::TokenizeResponse* response) {
   // One token per byte, so that a test sees what arrived.
   for (unsigned char byte : request->prompt().text()) response->add_ids(byte);
-  return tokenize_status;
+  std::lock_guard lock(mutex_);
+  return tokenize_status_;
 }
 
 grpc::Status FakeRouter::GetModel(grpc::ServerContext*, const v1::GetModelRequest*, v1::GetModelResponse* response) {
@@ -140,7 +160,8 @@ grpc::Status FakeRouter::GetModel(grpc::ServerContext*, const v1::GetModelReques
 }
 
 grpc::Status FakeRouter::GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*, v1::GetStatusResponse* response) {
-  *response = status;
+  std::lock_guard lock(mutex_);
+  *response = status_;
   return grpc::Status::OK;
 }
 

@@ -24,10 +24,10 @@ class FakeRouter : public v1::Inference::Service, public v1::Cluster::Service {
   ~FakeRouter() override;
   const std::string& address() const { return address_; }
 
-  // What Generate does; by default it writes SampleEvents() and ends well. Set before the call.
-  Script script;
-  v1::GetStatusResponse status;
-  grpc::Status tokenize_status;
+  // What Generate does; by default it writes the sample events and ends well.
+  void set_script(Script script);
+  void set_status(const v1::GetStatusResponse& status);
+  void set_tokenize_status(const grpc::Status& status);
 
   v1::GenerateRequest last_request() const;
 
@@ -41,6 +41,9 @@ class FakeRouter : public v1::Inference::Service, public v1::Cluster::Service {
 
  private:
   mutable std::mutex mutex_;
+  Script script_;
+  v1::GetStatusResponse status_;
+  grpc::Status tokenize_status_;
   v1::GenerateRequest last_request_;
   std::string address_;
   std::unique_ptr<grpc::Server> server_;
