@@ -32,30 +32,31 @@ def worker_counts(text: str):
 
 
 class Questions:
-    """Prompts of a wanted number of tokens, each with its answer. The seed alone decides them."""
+    """Prompts of a wanted number of tokens, each with its answer. Seed and number decide them."""
 
     def __init__(self, seed: int, salamander: Salamander, target: str):
         self._seed = seed
         self._haystack = Haystack()
-        sample, _ = self._haystack.document(random.Random(seed), 50_000, random_needle(random.Random(seed)))
-        self._bytes_per_token = len(sample.encode()) / salamander.count_tokens(target, sample)
+        self._count = lambda prompt: salamander.count_tokens(target, prompt)
 
     def make(self, number: int, min_tokens: int, max_tokens: int):
-        """Prompt, needle and depth of question `number`. The number of tokens is an estimate, kept from the limits."""
+        """Prompt, needle and depth of question `number`."""
         rng = random.Random(f"{self._seed}/{number}")
         needle = random_needle(rng)
-        tokens = rng.uniform(min_tokens * 1.05, max(max_tokens * 0.95, min_tokens * 1.05))
-        text, depth = self._haystack.document(rng, int(tokens * self._bytes_per_token), needle)
-        return f"{text}\n{needle.question}", needle, depth
+        wanted = rng.uniform(min_tokens, max_tokens)
+        size, tokens = wanted * 2.5, 0  # bytes; how many make a token depends on the text
+        while not min_tokens <= tokens <= max_tokens:
+            text, depth = self._haystack.document(rng, int(size), needle)
+            prompt = f"{text}\n{needle.question}"
+            tokens = self._count(prompt)
+            size *= wanted / tokens
+        return prompt, needle, depth
 
 
-def check(answer, needle, depth, min_tokens):
+def check(answer, needle, depth):
     """Prints one answer; whether it is right."""
-    tokens = answer["usage"]["prompt_tokens"]
     right = answer["text"].strip() == needle.key
-    if tokens < min_tokens:
-        raise SystemExit(f"demo: the document has {tokens} tokens, fewer than {min_tokens}")
-    print(f"{needle.question} (hidden at {depth:.0%} of {tokens:,} tokens)  ->  {answer['text'].strip()!r}, "
+    print(f"{needle.question} (hidden at {depth:.0%} of {answer['usage']['prompt_tokens']:,} tokens)  ->  {answer['text'].strip()!r}, "
           + ("right" if right else f"WRONG: the key is {needle.key}"), flush=True)
     return right
 
@@ -74,10 +75,10 @@ def demo(options, salamander: Salamander) -> bool:
     print(f"starting a router, {workers} prefill workers and a decode worker", flush=True)
     with Cluster(salamander, workers) as cluster:
         prompt, needle, depth = Questions(options.seed, salamander, cluster.target).make(
-            0, options.min_tokens, options.min_tokens)
+            0, options.min_tokens, int(options.min_tokens * 1.1))
         print(f"hid: {needle.sentence}", flush=True)
         answer = salamander.generate(cluster.target, prompt)
-    right = check(answer, needle, depth, options.min_tokens)
+    right = check(answer, needle, depth)
     show_times(answer)
     print("the same in one process (salamander run)", flush=True)
     alone = salamander.run(prompt)
@@ -97,7 +98,7 @@ def trials(options, salamander: Salamander) -> bool:
             for number in range(index, options.trials, len(counts)):
                 prompt, needle, depth = questions.make(number, options.min_tokens, options.max_tokens)
                 answer = salamander.generate(cluster.target, prompt)
-                right += check(answer, needle, depth, options.min_tokens)
+                right += check(answer, needle, depth)
     print(f"{right} of {options.trials} right")
     return right == options.trials
 
@@ -114,6 +115,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.min_tokens is None:
         options.min_tokens = 4000 if options.trials else 100_000
+    if options.min_tokens < 1000 or options.trials and options.max_tokens < options.min_tokens * 1.1:
+        parser.error("--min_tokens must be at least 1000, and --max_tokens 10% more")
     if options.seed is None:
         options.seed = time.time_ns() % 1_000_000
     start = time.monotonic()
