@@ -1,5 +1,6 @@
 #include "common/transport/ucx_connection.h"
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
@@ -9,8 +10,32 @@
 namespace salamander::transport {
 namespace {
 
-// new → open → closing → closed; new → closed if it could not be opened.
-enum class EndpointState { kNew, kOpen, kClosing, kClosed };
+enum class EndpointState {
+  kNew,      // not opened yet
+  kOpen,     // in use, or broken and about to be closed
+  kLeaving,  // says goodbye
+  kClosing,  // UCX is at it
+  kClosed,
+};
+
+bool MayFollow(EndpointState from, EndpointState to) {
+  switch (to) {
+    case EndpointState::kNew:
+      return false;
+    case EndpointState::kOpen:
+      return from == EndpointState::kNew;
+    case EndpointState::kLeaving:
+      return from == EndpointState::kOpen;
+    case EndpointState::kClosing:
+      return from == EndpointState::kOpen || from == EndpointState::kLeaving;
+    case EndpointState::kClosed:
+      break;
+  }
+  return from == EndpointState::kClosing;
+}
+
+// How long a goodbye may take to leave this process: longer only if the peer has stopped reading.
+constexpr std::chrono::milliseconds kGoodbyeTime{500};
 
 }  // namespace
 
@@ -24,9 +49,12 @@ struct UcxConnection::Link : std::enable_shared_from_this<Link> {
   };
 
   void Open(ucp_worker_h worker, const std::string& address);
+  // Says goodbye, then closes.
+  void Leave();
   // Ends what is unfinished, whatever the peer does.
   void Close();
-  void Closed();
+  // The one way to change the state; false, and nothing changes, where the new one may not follow.
+  bool Enter(EndpointState next);
   void StartSend(std::unique_ptr<SendOperation> operation);
   void EndSend(std::unique_ptr<SendOperation> operation, ucs_status_t status);
   void Finish(SendOperation& operation, const absl::Status& outcome);
@@ -34,17 +62,18 @@ struct UcxConnection::Link : std::enable_shared_from_this<Link> {
 
   static void OnSent(void* request, ucs_status_t status, void* operation);
   static void OnError(void* link, ucp_ep_h endpoint, ucs_status_t status);
+  static void OnGoodbyeSent(void* request, ucs_status_t status, void* link);
   static void OnClosed(void* request, ucs_status_t status, void* link);
 
   UcxCore* core = nullptr;
   ucp_ep_h endpoint = nullptr;
-  std::shared_ptr<Link> self;  // while UCX may call back
 
   mutable std::mutex mutex;
   std::condition_variable changed;
   EndpointState state = EndpointState::kNew;
-  bool cancelled = false;  // by the destructor
-  absl::Status status;     // not OK once broken
+  std::shared_ptr<Link> self;  // while UCX may call back
+  bool cancelled = false;      // by the destructor
+  absl::Status status;         // not OK once broken
   int64_t unfinished = 0;
 };
 
@@ -56,40 +85,64 @@ void UcxConnection::Link::Open(ucp_worker_h worker, const std::string& address) 
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler.cb = &Link::OnError;
   params.err_handler.arg = this;
-  self = shared_from_this();
-  if (const ucs_status_t opened = ucp_ep_create(worker, &params, &endpoint); opened != UCS_OK) {
-    Break(UcxError("connecting", opened));
-    return Closed();
+  {
+    std::lock_guard lock(mutex);
+    self = shared_from_this();
   }
+  Enter(EndpointState::kOpen);
+  if (const ucs_status_t opened = ucp_ep_create(worker, &params, &endpoint); opened != UCS_OK) {
+    endpoint = nullptr;
+    Break(UcxError("connecting", opened));
+    Close();
+  }
+}
+
+bool UcxConnection::Link::Enter(EndpointState next) {
+  // Released last: it may be what keeps this object.
+  std::shared_ptr<Link> released;
   std::lock_guard lock(mutex);
-  state = EndpointState::kOpen;
+  if (!MayFollow(state, next)) return false;
+  state = next;
+  if (next == EndpointState::kClosed) released = std::move(self);
+  changed.notify_all();
+  return true;
+}
+
+void UcxConnection::Link::Leave() {
+  if (!Enter(EndpointState::kLeaving)) return;
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.flags = UCP_AM_SEND_FLAG_EAGER | UCP_AM_SEND_FLAG_REPLY;
+  param.cb.send = &Link::OnGoodbyeSent;
+  param.user_data = this;
+  const ucs_status_ptr_t request = ucp_am_send_nbx(endpoint, kUcxGoodbyeId, nullptr, 0, nullptr, 0, &param);
+  if (!UCS_PTR_IS_PTR(request)) return Close();
+  core->PostAfter(kGoodbyeTime, [weak = weak_from_this()] {
+    if (const std::shared_ptr<Link> link = weak.lock()) link->Close();
+  });
+}
+
+void UcxConnection::Link::OnGoodbyeSent(void* request, ucs_status_t /*status*/, void* link) {
+  ucp_request_free(request);
+  auto& leaving = *static_cast<Link*>(link);
+  leaving.core->Post([alive = leaving.shared_from_this()] { alive->Close(); });
 }
 
 void UcxConnection::Link::Close() {
-  {
-    std::lock_guard lock(mutex);
-    if (state != EndpointState::kOpen) return;
-    state = EndpointState::kClosing;
-  }
+  if (!Enter(EndpointState::kClosing)) return;
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   param.flags = UCP_EP_CLOSE_FLAG_FORCE;
   param.cb.send = &Link::OnClosed;
   param.user_data = this;
-  const ucs_status_ptr_t request = ucp_ep_close_nbx(std::exchange(endpoint, nullptr), &param);
-  if (!UCS_PTR_IS_PTR(request)) Closed();
+  const ucs_status_ptr_t request =
+      endpoint == nullptr ? nullptr : ucp_ep_close_nbx(std::exchange(endpoint, nullptr), &param);
+  if (!UCS_PTR_IS_PTR(request)) Enter(EndpointState::kClosed);
 }
 
 void UcxConnection::Link::OnClosed(void* request, ucs_status_t /*status*/, void* link) {
   ucp_request_free(request);
-  static_cast<Link*>(link)->Closed();
-}
-
-void UcxConnection::Link::Closed() {
-  const std::shared_ptr<Link> alive = std::move(self);
-  std::lock_guard lock(mutex);
-  state = EndpointState::kClosed;
-  changed.notify_all();
+  static_cast<Link*>(link)->Enter(EndpointState::kClosed);
 }
 
 void UcxConnection::Link::Break(const absl::Status& why) {
@@ -156,7 +209,7 @@ UcxConnection::~UcxConnection() {
     std::lock_guard lock(link_->mutex);
     link_->cancelled = true;
   }
-  if (!core_->Post([link = link_] { link->Close(); })) return;
+  if (!core_->Post([link = link_] { link->Leave(); })) return;
   std::unique_lock lock(link_->mutex);
   link_->changed.wait(lock, [this] { return link_->state == EndpointState::kClosed && link_->unfinished == 0; });
 }

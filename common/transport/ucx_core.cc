@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -41,17 +42,7 @@ absl::Status UcxCore::Start() {
   RETURN_IF_ERROR(CreateWorker(&inbox_, &inbox_event_));
   RETURN_IF_ERROR(CreateWorker(&outbox_, &outbox_event_));
 
-  ucp_am_handler_param_t handler{};
-  handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
-                       UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
-  handler.id = kUcxMessageId;
-  handler.flags = UCP_AM_FLAG_WHOLE_MSG;
-  handler.cb = &UcxCore::OnMessage;
-  handler.arg = this;
-  if (ucs_status_t status = ucp_worker_set_am_recv_handler(inbox_, &handler); status != UCS_OK) {
-    return UcxError("UCX active message handler", status);
-  }
-
+  RETURN_IF_ERROR(SetHandlers());
   ucp_address_t* address = nullptr;
   size_t bytes = 0;
   if (ucs_status_t status = ucp_worker_get_address(inbox_, &address, &bytes); status != UCS_OK) {
@@ -61,6 +52,22 @@ absl::Status UcxCore::Start() {
   ucp_worker_release_address(inbox_, address);
 
   thread_ = std::thread([this] { Run(); });
+  return absl::OkStatus();
+}
+
+absl::Status UcxCore::SetHandlers() {
+  ucp_am_handler_param_t handler{};
+  handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
+                       UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  handler.flags = UCP_AM_FLAG_WHOLE_MSG;
+  handler.arg = this;
+  for (const auto& [id, callback] : {std::pair(kUcxMessageId, &OnMessage), std::pair(kUcxGoodbyeId, &OnGoodbye)}) {
+    handler.id = id;
+    handler.cb = callback;
+    if (ucs_status_t status = ucp_worker_set_am_recv_handler(inbox_, &handler); status != UCS_OK) {
+      return UcxError("UCX active message handler", status);
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -88,11 +95,13 @@ absl::Status UcxCore::CreateWorker(ucp_worker_h* worker, int* event) {
 }
 
 void UcxCore::Stop() {
-  std::vector<std::function<void()>> dropped;
+  decltype(tasks_) dropped;
+  decltype(delayed_) delayed;
   {
     std::lock_guard lock(mutex_);
     if (std::exchange(stopping_, true)) return;
     dropped.swap(tasks_);
+    delayed.swap(delayed_);
   }
   if (thread_.joinable()) {
     eventfd_write(wake_event_, 1);
@@ -115,6 +124,15 @@ bool UcxCore::Post(std::function<void()> task) {
   // The progress thread looks for tasks before it sleeps; only others must wake it.
   if (t_core != this) eventfd_write(wake_event_, 1);
   return true;
+}
+
+void UcxCore::PostAfter(std::chrono::milliseconds delay, std::function<void()> task) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    delayed_.emplace(std::chrono::steady_clock::now() + delay, std::move(task));
+  }
+  if (t_core != this) eventfd_write(wake_event_, 1);
 }
 
 void UcxCore::SetHandler(MessageHandler handler) {
@@ -149,9 +167,22 @@ bool UcxCore::RunTasks() {
   {
     std::lock_guard lock(mutex_);
     tasks.swap(tasks_);
+    const auto now = std::chrono::steady_clock::now();
+    while (!delayed_.empty() && delayed_.begin()->first <= now) {
+      tasks.push_back(std::move(delayed_.begin()->second));
+      delayed_.erase(delayed_.begin());
+    }
   }
   for (std::function<void()>& task : tasks) task();
   return !tasks.empty();
+}
+
+int UcxCore::MillisecondsToSleep() {
+  std::lock_guard lock(mutex_);
+  if (delayed_.empty()) return -1;
+  const auto left = delayed_.begin()->first - std::chrono::steady_clock::now();
+  // Up, so that it is due on waking.
+  return std::max<int>(0, std::chrono::ceil<std::chrono::milliseconds>(left).count());
 }
 
 // A worker that has something to do refuses to be armed; one that gets something to do after it was armed makes its
@@ -159,7 +190,7 @@ bool UcxCore::RunTasks() {
 void UcxCore::Sleep() {
   if (ucp_worker_arm(inbox_) != UCS_OK || ucp_worker_arm(outbox_) != UCS_OK) return;
   pollfd events[] = {{inbox_event_, POLLIN, 0}, {outbox_event_, POLLIN, 0}, {wake_event_, POLLIN, 0}};
-  poll(events, 3, -1);  // On EINTR there is just nothing to do.
+  poll(events, 3, MillisecondsToSleep());  // On EINTR there is just nothing to do.
   eventfd_t ignored;
   if (events[2].revents != 0) eventfd_read(wake_event_, &ignored);
 }
@@ -181,6 +212,20 @@ ucs_status_t UcxCore::OnMessage(void* self, const void* header, size_t header_by
   core.announced_.insert(data);
   (*handler)(view, std::make_unique<UcxAnnouncedMessage>(core.shared_from_this(), data, bytes));
   return UCS_INPROGRESS;  // The descriptor is ours.
+}
+
+ucs_status_t UcxCore::OnGoodbye(void* self, const void* /*header*/, size_t /*header_bytes*/, void* /*data*/,
+                                size_t /*bytes*/, const ucp_am_recv_param_t* param) {
+  if ((param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0) return UCS_OK;
+  // Later: not from inside UCX's handling of this endpoint's message. What is being received from there ends now.
+  static_cast<UcxCore*>(self)->Post([endpoint = param->reply_ep] {
+    ucp_request_param_t force{};
+    force.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+    force.flags = UCP_EP_CLOSE_FLAG_FORCE;
+    const ucs_status_ptr_t request = ucp_ep_close_nbx(endpoint, &force);
+    if (UCS_PTR_IS_PTR(request)) ucp_request_free(request);
+  });
+  return UCS_OK;
 }
 
 void UcxCore::StartReceive(void* announced, absl::Span<std::byte> memory, std::function<void(absl::Status)> done) {

@@ -9,8 +9,10 @@
 
 #include <ucp/api/ucp.h>
 
+#include <chrono>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,8 +26,9 @@
 
 namespace salamander::transport {
 
-// The one active message id in use.
-inline constexpr unsigned kUcxMessageId = 0;
+// Active message ids. A goodbye says that its endpoint's other end is closing: UCX does not tell (over TCP it keeps the
+// socket for the other direction), and what is being received from there would wait for ever.
+inline constexpr unsigned kUcxMessageId = 0, kUcxGoodbyeId = 1;
 // Payloads up to this go along with their header; larger ones by rendezvous, straight into the receiver's memory.
 inline constexpr size_t kUcxEagerBytes = 4096;
 
@@ -39,6 +42,7 @@ class UcxCore : public std::enable_shared_from_this<UcxCore> {
 
   // Runs `task` on the progress thread, soon. False, and it never runs, once stopped. Any thread.
   bool Post(std::function<void()> task);
+  void PostAfter(std::chrono::milliseconds delay, std::function<void()> task);
 
   const std::string& address() const { return address_; }
   void SetHandler(MessageHandler handler);
@@ -59,7 +63,12 @@ class UcxCore : public std::enable_shared_from_this<UcxCore> {
   void WorkUntilIdle();
   void Sleep();
   bool RunTasks();
+  // Until the next delayed task; −1 if there is none.
+  int MillisecondsToSleep();
 
+  absl::Status SetHandlers();
+  static ucs_status_t OnGoodbye(void* self, const void* header, size_t header_bytes, void* data, size_t bytes,
+                                const ucp_am_recv_param_t* param);
   static ucs_status_t OnMessage(void* self, const void* header, size_t header_bytes, void* data, size_t bytes,
                                 const ucp_am_recv_param_t* param);
 
@@ -80,6 +89,7 @@ class UcxCore : public std::enable_shared_from_this<UcxCore> {
 
   std::mutex mutex_;  // of what follows, up to the blank line
   std::vector<std::function<void()>> tasks_;
+  std::multimap<std::chrono::steady_clock::time_point, std::function<void()>> delayed_;
   std::shared_ptr<const MessageHandler> handler_;
   bool stopping_ = false;
 
