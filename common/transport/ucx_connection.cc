@@ -13,7 +13,7 @@ namespace {
 enum class EndpointState {
   kNew,      // not opened yet
   kOpen,     // in use, or broken and about to be closed
-  kLeaving,  // says goodbye
+  kLeaving,  // has said goodbye, waits for what is underway
   kClosing,  // UCX is at it
   kClosed,
 };
@@ -34,8 +34,8 @@ bool MayFollow(EndpointState from, EndpointState to) {
   return from == EndpointState::kClosing;
 }
 
-// How long a goodbye may take to leave this process: longer only if the peer has stopped reading.
-constexpr std::chrono::milliseconds kGoodbyeTime{500};
+// What is underway may take this long to end after a goodbye: longer only if the peer has stopped working.
+constexpr std::chrono::milliseconds kLeaveTime{2000};
 
 }  // namespace
 
@@ -49,8 +49,9 @@ struct UcxConnection::Link : std::enable_shared_from_this<Link> {
   };
 
   void Open(ucp_worker_h worker, const std::string& address);
-  // Says goodbye, then closes.
+  // Says goodbye; closes once nothing is underway.
   void Leave();
+  void Ended();  // one operation that was underway
   // Ends what is unfinished, whatever the peer does.
   void Close();
   // The one way to change the state; false, and nothing changes, where the new one may not follow.
@@ -59,6 +60,8 @@ struct UcxConnection::Link : std::enable_shared_from_this<Link> {
   void EndSend(std::unique_ptr<SendOperation> operation, ucs_status_t status);
   void Finish(SendOperation& operation, const absl::Status& outcome);
   void Break(const absl::Status& why);
+  // What a send that ends now gets.
+  absl::Status Usable() const;
 
   static void OnSent(void* request, ucs_status_t status, void* operation);
   static void OnError(void* link, ucp_ep_h endpoint, ucs_status_t status);
@@ -67,6 +70,7 @@ struct UcxConnection::Link : std::enable_shared_from_this<Link> {
 
   UcxCore* core = nullptr;
   ucp_ep_h endpoint = nullptr;
+  int64_t underway = 0;  // operations that UCX has
 
   mutable std::mutex mutex;
   std::condition_variable changed;
@@ -115,17 +119,27 @@ void UcxConnection::Link::Leave() {
   param.flags = UCP_AM_SEND_FLAG_EAGER | UCP_AM_SEND_FLAG_REPLY;
   param.cb.send = &Link::OnGoodbyeSent;
   param.user_data = this;
+  ++underway;
   const ucs_status_ptr_t request = ucp_am_send_nbx(endpoint, kUcxGoodbyeId, nullptr, 0, nullptr, 0, &param);
-  if (!UCS_PTR_IS_PTR(request)) return Close();
-  core->PostAfter(kGoodbyeTime, [weak = weak_from_this()] {
+  if (!UCS_PTR_IS_PTR(request)) Ended();
+  core->PostAfter(kLeaveTime, [weak = weak_from_this()] {
     if (const std::shared_ptr<Link> link = weak.lock()) link->Close();
   });
 }
 
 void UcxConnection::Link::OnGoodbyeSent(void* request, ucs_status_t /*status*/, void* link) {
   ucp_request_free(request);
-  auto& leaving = *static_cast<Link*>(link);
-  leaving.core->Post([alive = leaving.shared_from_this()] { alive->Close(); });
+  static_cast<Link*>(link)->Ended();
+}
+
+void UcxConnection::Link::Ended() {
+  if (--underway > 0) return;
+  {
+    std::lock_guard lock(mutex);
+    if (state != EndpointState::kLeaving) return;
+  }
+  // Not from inside UCX's callback.
+  core->Post([alive = shared_from_this()] { alive->Close(); });
 }
 
 void UcxConnection::Link::Close() {
@@ -162,15 +176,18 @@ void UcxConnection::Link::StartSend(std::unique_ptr<SendOperation> operation) {
     return Finish(*operation,
                   absl::InvalidArgumentError(absl::StrCat("header of ", bytes, " bytes, at most ", kMaxHeaderBytes)));
   }
-  if (endpoint == nullptr) return EndSend(std::move(operation), UCS_ERR_NOT_CONNECTED);
+  if (const absl::Status now = Usable(); !now.ok()) return Finish(*operation, now);
   SendOperation& op = *operation.release();  // UCX's until it ends.
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-  param.flags = op.payload.size() > kUcxEagerBytes ? UCP_AM_SEND_FLAG_RNDV : UCP_AM_SEND_FLAG_EAGER;
+  // The receiver must know the endpoint to understand a goodbye.
+  param.flags =
+      UCP_AM_SEND_FLAG_REPLY | (op.payload.size() > kUcxEagerBytes ? UCP_AM_SEND_FLAG_RNDV : UCP_AM_SEND_FLAG_EAGER);
   param.cb.send = &Link::OnSent;
   param.user_data = &op;
   const ucs_status_ptr_t request = ucp_am_send_nbx(endpoint, kUcxMessageId, op.header.data(), op.header.size(),
                                                    op.payload.data(), op.payload.size(), &param);
+  ++underway;
   if (!UCS_PTR_IS_PTR(request)) EndSend(std::unique_ptr<SendOperation>(&op), UCS_PTR_RAW_STATUS(request));
 }
 
@@ -182,13 +199,15 @@ void UcxConnection::Link::OnSent(void* request, ucs_status_t status, void* opera
 }
 
 void UcxConnection::Link::EndSend(std::unique_ptr<SendOperation> operation, ucs_status_t ended) {
-  absl::Status outcome;
-  if (ended != UCS_OK) {
-    Break(UcxError("sending", ended));
-    std::lock_guard lock(mutex);
-    outcome = cancelled ? absl::CancelledError("the link was closed") : status;
-  }
-  Finish(*operation, outcome);
+  if (ended != UCS_OK) Break(UcxError("sending", ended));
+  // Once the link is being closed, the receiver's end of a send may have been to refuse it.
+  Finish(*operation, Usable());
+  Ended();
+}
+
+absl::Status UcxConnection::Link::Usable() const {
+  std::lock_guard lock(mutex);
+  return cancelled ? absl::CancelledError("the link was closed") : status;
 }
 
 void UcxConnection::Link::Finish(SendOperation& operation, const absl::Status& outcome) {

@@ -107,7 +107,7 @@ void UcxCore::Stop() {
     eventfd_write(wake_event_, 1);
     thread_.join();
   }
-  for (void* announced : announced_) ucp_am_data_release(inbox_, announced);
+  for (const auto& [id, announced] : announced_) ucp_am_data_release(inbox_, announced.descriptor);
   announced_.clear();
   if (outbox_ != nullptr) ucp_worker_destroy(outbox_);
   if (inbox_ != nullptr) ucp_worker_destroy(inbox_);
@@ -209,34 +209,38 @@ ucs_status_t UcxCore::OnMessage(void* self, const void* header, size_t header_by
     (*handler)(view, std::make_unique<UcxEagerMessage>(core.shared_from_this(), data, bytes));
     return UCS_OK;
   }
-  core.announced_.insert(data);
-  (*handler)(view, std::make_unique<UcxAnnouncedMessage>(core.shared_from_this(), data, bytes));
+  const bool has_endpoint = (param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) != 0;
+  const uint64_t id = core.next_announced_++;
+  core.announced_[id] = {data, has_endpoint ? param->reply_ep : nullptr};
+  (*handler)(view, std::make_unique<UcxAnnouncedMessage>(core.shared_from_this(), id, bytes));
   return UCS_INPROGRESS;  // The descriptor is ours.
 }
 
 ucs_status_t UcxCore::OnGoodbye(void* self, const void* /*header*/, size_t /*header_bytes*/, void* /*data*/,
                                 size_t /*bytes*/, const ucp_am_recv_param_t* param) {
   if ((param->recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0) return UCS_OK;
-  // Later: not from inside UCX's handling of this endpoint's message. What is being received from there ends now.
-  static_cast<UcxCore*>(self)->Post([endpoint = param->reply_ep] {
-    ucp_request_param_t force{};
-    force.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
-    force.flags = UCP_EP_CLOSE_FLAG_FORCE;
-    const ucs_status_ptr_t request = ucp_ep_close_nbx(endpoint, &force);
-    if (UCS_PTR_IS_PTR(request)) ucp_request_free(request);
+  UcxCore& core = *static_cast<UcxCore*>(self);
+  std::erase_if(core.announced_, [&](const auto& entry) {
+    const Announced& announced = entry.second;
+    if (announced.endpoint != param->reply_ep) return false;
+    ucp_am_data_release(core.inbox_, announced.descriptor);
+    return true;
   });
   return UCS_OK;
 }
 
-void UcxCore::StartReceive(void* announced, absl::Span<std::byte> memory, std::function<void(absl::Status)> done) {
-  announced_.erase(announced);
+void UcxCore::StartReceive(uint64_t id, absl::Span<std::byte> memory, std::function<void(absl::Status)> done) {
+  const auto found = announced_.find(id);
+  if (found == announced_.end()) return done(absl::UnavailableError("the sender closed the link"));
+  void* const descriptor = found->second.descriptor;
+  announced_.erase(found);
   Receive& receive = receives_.emplace_back(Receive{this, std::move(done), {}});
   receive.self = std::prev(receives_.end());
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   param.cb.recv_am = &UcxCore::OnReceived;
   param.user_data = &receive;
-  const ucs_status_ptr_t request = ucp_am_recv_data_nbx(inbox_, announced, memory.data(), memory.size(), &param);
+  const ucs_status_ptr_t request = ucp_am_recv_data_nbx(inbox_, descriptor, memory.data(), memory.size(), &param);
   if (!UCS_PTR_IS_PTR(request)) EndReceive(receive, UCS_PTR_RAW_STATUS(request));
 }
 
@@ -256,9 +260,12 @@ void UcxCore::EndReceive(Receive& receive, ucs_status_t status) {
   done(status == UCS_OK ? absl::OkStatus() : UcxError("receiving", status));
 }
 
-void UcxCore::Release(void* announced) {
-  announced_.erase(announced);
-  ucp_am_data_release(inbox_, announced);
+void UcxCore::Release(uint64_t id) {
+  const auto found = announced_.find(id);
+  if (found == announced_.end()) return;
+  void* const descriptor = found->second.descriptor;
+  announced_.erase(found);
+  ucp_am_data_release(inbox_, descriptor);
 }
 
 }  // namespace salamander::transport

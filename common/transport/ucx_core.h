@@ -10,6 +10,7 @@
 #include <ucp/api/ucp.h>
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <map>
@@ -17,7 +18,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unordered_set>
+#include <unordered_map>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -26,8 +27,10 @@
 
 namespace salamander::transport {
 
-// Active message ids. A goodbye says that its endpoint's other end is closing: UCX does not tell (over TCP it keeps the
-// socket for the other direction), and what is being received from there would wait for ever.
+// Active message ids. A goodbye says that the sender closes this endpoint once nothing is underway on it: the receiver
+// refuses what it has not begun to receive from there. Both because UCX 1.13 cannot be made to drop what is underway:
+// closing a TCP endpoint by force in the middle of a message leaves the socket open for the other direction, with
+// events that later hit freed memory.
 inline constexpr unsigned kUcxMessageId = 0, kUcxGoodbyeId = 1;
 // Payloads up to this go along with their header; larger ones by rendezvous, straight into the receiver's memory.
 inline constexpr size_t kUcxEagerBytes = 4096;
@@ -49,9 +52,9 @@ class UcxCore : public std::enable_shared_from_this<UcxCore> {
 
   // The rest is for the progress thread.
   ucp_worker_h outbox() const { return outbox_; }
-  // `announced` is the descriptor UCX gave us for a payload at a peer. One of the two, once.
-  void StartReceive(void* announced, absl::Span<std::byte> memory, std::function<void(absl::Status)> done);
-  void Release(void* announced);
+  // `announced` is a payload that waits at its sender. One of the two, once.
+  void StartReceive(uint64_t announced, absl::Span<std::byte> memory, std::function<void(absl::Status)> done);
+  void Release(uint64_t announced);
 
  private:
   explicit UcxCore(UcxContext context) : context_(std::move(context)) {}
@@ -95,7 +98,12 @@ class UcxCore : public std::enable_shared_from_this<UcxCore> {
 
   // Of the progress thread, and of Stop once that has ended. Kept so that what never ends can be dropped.
   std::list<Receive> receives_;
-  std::unordered_set<void*> announced_;
+  struct Announced {
+    void* descriptor;      // UCX's
+    const void* endpoint;  // the sender's, to compare only: UCX may have destroyed it
+  };
+  std::unordered_map<uint64_t, Announced> announced_;
+  uint64_t next_announced_ = 1;
 
   std::thread thread_;
 };

@@ -15,19 +15,19 @@ void UcxEagerMessage::Receive(absl::Span<std::byte> memory, std::function<void(a
   });
 }
 
-UcxAnnouncedMessage::UcxAnnouncedMessage(std::shared_ptr<UcxCore> core, void* announced, size_t bytes)
+UcxAnnouncedMessage::UcxAnnouncedMessage(std::shared_ptr<UcxCore> core, uint64_t announced, size_t bytes)
     : core_(std::move(core)), announced_(announced), bytes_(bytes) {}
 
 // A task lives in the core, which it may therefore name without owning it.
 void UcxAnnouncedMessage::Receive(absl::Span<std::byte> memory, std::function<void(absl::Status)> done) {
-  core_->Post([core = core_.get(), announced = std::exchange(announced_, nullptr), memory, done = std::move(done)] {
+  core_->Post([core = core_.get(), announced = std::exchange(announced_, 0), memory, done = std::move(done)] {
     core->StartReceive(announced, memory, done);
   });
 }
 
 void UcxAnnouncedMessage::Refuse() {
-  if (announced_ == nullptr) return;
-  core_->Post([core = core_.get(), announced = std::exchange(announced_, nullptr)] { core->Release(announced); });
+  if (announced_ == 0) return;
+  core_->Post([core = core_.get(), announced = std::exchange(announced_, 0)] { core->Release(announced); });
 }
 
 }  // namespace salamander::transport

@@ -2,6 +2,7 @@
 #ifndef SALAMANDER_COMMON_TRANSPORT_UCX_MESSAGE_H_
 #define SALAMANDER_COMMON_TRANSPORT_UCX_MESSAGE_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -27,7 +28,7 @@ class UcxEagerMessage final : public IncomingMessage {
 // A large one, which waits at the sender until it is asked for.
 class UcxAnnouncedMessage final : public IncomingMessage {
  public:
-  UcxAnnouncedMessage(std::shared_ptr<UcxCore> core, void* announced, size_t bytes);
+  UcxAnnouncedMessage(std::shared_ptr<UcxCore> core, uint64_t announced, size_t bytes);
   ~UcxAnnouncedMessage() override { Refuse(); }
   size_t payload_bytes() const override { return bytes_; }
   void Receive(absl::Span<std::byte> memory, std::function<void(absl::Status)> done) override;
@@ -35,7 +36,7 @@ class UcxAnnouncedMessage final : public IncomingMessage {
 
  private:
   const std::shared_ptr<UcxCore> core_;
-  void* announced_;  // null once answered
+  uint64_t announced_;  // 0 once answered
   const size_t bytes_;
 };
 
