@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
-#include <limits>
 
 namespace salamander::kernels {
 namespace {
@@ -23,21 +22,29 @@ float ValueOf(uint64_t key) {
   return value;
 }
 
+// Puts `key` in place of the worst one, which is keys[0] of a binary heap.
+void ReplaceWorst(uint64_t* keys, int32_t size, uint64_t key) {
+  int32_t at = 0;
+  for (int32_t child; (child = 2 * at + 1) < size; at = child) {
+    if (child + 1 < size && keys[child + 1] < keys[child]) ++child;
+    if (key <= keys[child]) break;
+    keys[at] = keys[child];
+  }
+  keys[at] = key;
+}
+
 }  // namespace
 
 float OfferToHeap(BlockHeap& heap, float value, int32_t block) {
-  if (heap.capacity == 0) return std::numeric_limits<float>::infinity();
   if (heap.size < heap.capacity) {
-    if (value >= 0) {
-      heap.keys[heap.size++] = KeyOf(value, block);
-      std::push_heap(heap.keys, heap.keys + heap.size, std::greater<>());  // the worst on top
-    }
+    if (!(value >= 0)) return -1;
+    heap.keys[heap.size++] = KeyOf(value, block);
+    if (heap.size < heap.capacity) return -1;
+    std::make_heap(heap.keys, heap.keys + heap.size, std::greater<>());  // the worst on top
   } else if (value > ValueOf(heap.keys[0])) {
-    std::pop_heap(heap.keys, heap.keys + heap.size, std::greater<>());
-    heap.keys[heap.size - 1] = KeyOf(value, block);
-    std::push_heap(heap.keys, heap.keys + heap.size, std::greater<>());
+    ReplaceWorst(heap.keys, heap.size, KeyOf(value, block));
   }
-  return heap.size < heap.capacity ? -1 : ValueOf(heap.keys[0]);
+  return ValueOf(heap.keys[0]);
 }
 
 void HeapBlocks(const BlockHeap& heap, int32_t* out) {

@@ -8,8 +8,8 @@
 
 namespace salamander::kernels {
 
-// Values are ≥ 0. Returns what a later block must exceed to get in: below zero until the heap is full, infinity if it
-// has no places. A NaN is never among the best.
+// Values are ≥ 0, capacity is > 0. Returns what a later block must exceed to get in: below zero until the heap is full.
+// A NaN is never among the best.
 float OfferToHeap(BlockHeap& heap, float value, int32_t block);
 
 // Writes the blocks in the heap, in no particular order, to `out`.

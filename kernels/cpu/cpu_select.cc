@@ -27,8 +27,8 @@ struct Item {
 // Stage 1 of a tile on one thread.
 void SelectTile(const KernelTable& kernels, const Item& item, Scratch& memory) {
   const SelectTask& task = item.task;
-  const int64_t columns = SelectColumns(task.group, false), places = item.plan.places, dim = task.kv.dim;
-  float* packed = memory.Get(columns * (dim + 4) + 2 * kSelectTokens * places + SelectScratch(columns));
+  const int64_t columns = SelectColumns(task.group), places = item.plan.places, dim = task.kv.dim;
+  float* packed = memory.Get(columns * (dim + 4) + 2 * kSelectTokens * places + SelectScratch(task.group));
   float* most = packed + columns * dim;
   float *sum = most + columns, *range_most = sum + columns, *range_sum = range_most + columns;
   auto* keys = reinterpret_cast<uint64_t*>(range_sum + columns);
@@ -52,7 +52,12 @@ void SelectTile(const KernelTable& kernels, const Item& item, Scratch& memory) {
 class SingleTokens {
  public:
   SingleTokens(const KernelTable& kernels, ForkJoin& pool, std::vector<Scratch>& scratch, std::vector<Item>& items)
-      : kernels_(kernels), pool_(pool), scratch_(scratch), items_(items) {
+      : kernels_(kernels),
+        pool_(pool),
+        scratch_(scratch),
+        items_(items),
+        group_(items[0].task.group),
+        token_scratch_(TokenScratchFloats(group_, items[0].task.kv.dim)) {
     int64_t values = 0;
     for (Item& item : items_) {
       item.first_range = static_cast<int64_t>(coarse_.size());
@@ -60,9 +65,8 @@ class SingleTokens {
       for (int64_t r = 0; r < CoarseRanges(item.task.position); ++r) coarse_.push_back({&item, r});
       for (int64_t b = item.plan.begin; b < item.plan.end; b += kRangeBlocks) fine_.push_back({&item, b});
       values += item.plan.end - item.plan.begin;
-      columns_ = SelectColumns(item.task.group, true);
     }
-    most_.resize(coarse_.size() * columns_);
+    most_.resize(coarse_.size() * group_);
     sum_.resize(most_.size());
     values_.resize(values);
   }
@@ -79,34 +83,29 @@ class SingleTokens {
     int64_t at;  // range, or first block
   };
 
-  // The packed queries of an item, followed by `more` floats.
-  float* Pack(const Item& item, int64_t more, int thread) {
-    float* packed = scratch_[thread].Get(columns_ * item.task.kv.dim + more);
-    kernels_.select_pack(item.task, packed);
-    return packed;
-  }
-
   void Coarse(const Item& item, int64_t range, int thread) {
-    const float* packed = Pack(item, SelectScratch(columns_), thread);
     const int64_t page = range * kRangePages, pages = CoarsePages(item.task.position);
-    const int64_t at = (item.first_range + range) * columns_;
-    kernels_.select_coarse(item.task, packed, page, std::min(pages, page + kRangePages), &most_[at], &sum_[at],
-                           scratch_[thread].Get(0) + columns_ * item.task.kv.dim);
+    const int64_t at = (item.first_range + range) * group_;
+    kernels_.token_coarse(item.task, page, std::min(pages, page + kRangePages), &most_[at], &sum_[at],
+                          scratch_[thread].Get(token_scratch_));
   }
 
   void Fine(const Item& item, int64_t block, int thread) {
-    float* packed = Pack(item, 2 * columns_ + SelectScratch(columns_), thread);
-    float* most = packed + columns_ * item.task.kv.dim;
-    float* sum = most + columns_;
+    float* scratch = scratch_[thread].Get(token_scratch_ + 2 * group_);
+    float *most = scratch + token_scratch_, *sum = most + group_;
     // Every piece combines all ranges for itself, in the same order.
-    const int64_t at = item.first_range * columns_;
-    std::copy_n(&most_[at], columns_, most);
-    std::copy_n(&sum_[at], columns_, sum);
-    for (int64_t r = 1; r < CoarseRanges(item.task.position); ++r) {
-      kernels_.select_combine(columns_, &most_[at + r * columns_], &sum_[at + r * columns_], most, sum);
+    const int64_t at = item.first_range * group_, ranges = CoarseRanges(item.task.position);
+    std::fill(most, sum, 0.0f);
+    std::fill(sum, sum + group_, 0.0f);
+    if (ranges > 0) {
+      std::copy_n(&most_[at], group_, most);
+      std::copy_n(&sum_[at], group_, sum);
     }
-    kernels_.select_values(item.task, packed, most, sum, block, std::min(item.plan.end, block + kRangeBlocks),
-                           &values_[item.first_value + block - item.plan.begin], sum + columns_);
+    for (int64_t r = 1; r < ranges; ++r) {
+      kernels_.select_combine(group_, &most_[at + r * group_], &sum_[at + r * group_], most, sum);
+    }
+    kernels_.token_values(item.task, most, sum, block, std::min(item.plan.end, block + kRangeBlocks),
+                          &values_[item.first_value + block - item.plan.begin], scratch);
   }
 
   void Choose(const Item& item, int thread) {
@@ -125,9 +124,9 @@ class SingleTokens {
   ForkJoin& pool_;
   std::vector<Scratch>& scratch_;
   std::vector<Item>& items_;
+  int64_t group_, token_scratch_;
   std::vector<Piece> coarse_, fine_;
-  int64_t columns_ = 0;
-  std::vector<float> most_, sum_;  // [ranges][columns]
+  std::vector<float> most_, sum_;  // [ranges][group]
   std::vector<float> values_;      // of all items' competing blocks
 };
 
@@ -155,9 +154,8 @@ absl::Status CpuOps::SelectBlocks(const SparseShape& shape, const Matrix& q, abs
                                  .group = group,
                                  .rows = end - begin,
                                  .position = position,
-                                 .q = HeadRows(q, row, head * group, dim),
-                                 .head_lanes = seq.rows == 1};
-        (task.head_lanes ? singles : tiles).push_back({task, plan, out, out_stride, 0, 0});
+                                 .q = HeadRows(q, row, head * group, dim)};
+        (seq.rows == 1 ? singles : tiles).push_back({task, plan, out, out_stride, 0, 0});
       }
     }
   }

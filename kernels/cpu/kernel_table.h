@@ -12,8 +12,12 @@ namespace salamander::kernels {
 
 // Tokens that stage 1 works on at once, one per lane: all of one 64-token block, as tiles begin at multiples of 16.
 inline constexpr int64_t kSelectTokens = 16;
-// Query rows (tokens times heads of a group) that stage 2 works on at once.
-inline constexpr int64_t kAttendRows = 64;
+// Query rows (tokens times heads of a group) of a stage-2 tile, and how many of them are scored at once, unless one
+// token has more heads.
+inline constexpr int64_t kAttendRows = 128;
+inline constexpr int64_t kPieceRows = 16;
+// Query heads of a group at most.
+inline constexpr int64_t kMaxGroup = 64;
 // Tokens of a lightning chunk.
 inline constexpr int64_t kChunkTokens = 64;
 // Pages of one stage-1 range: log-sum-exps are taken per range and then combined, by every path alike, so that a long
@@ -87,17 +91,14 @@ struct LightningTask {
   const float* powers;  // 64 zeros, then decay^0 … decay^64
 };
 
-// Stage 1 of up to kSelectTokens tokens of one block and one key/value head; or of one token, when head_lanes is set.
-//
-// Queries are packed as columns. With many tokens, column = head · 16 + token: a lane is a token, and sums over the
-// heads of a group are sums of vectors. With head_lanes, column = head, padded to a multiple of 16.
+// Stage 1 of up to kSelectTokens tokens of one block and one key/value head. In a tile, queries are packed as columns,
+// column = head · 16 + token: a lane is a token, and sums over the heads of a group are sums of vectors.
 struct SelectTask {
   HeadPages kv;
   int64_t group;  // query heads
   int64_t rows;
   int64_t position;  // of the first row
   Rows q;            // begins at the group's first head
-  bool head_lanes;
 };
 
 // The best blocks of one token seen so far; see block_heap.h.
@@ -148,9 +149,11 @@ struct KernelTable {
   // Scores K1, pools them to blocks [block_begin, block_end) and offers these to each row's heap.
   void (*select_fine)(const SelectTask& task, const float* packed, const float* most, const float* sum,
                       int64_t block_begin, int64_t block_end, BlockHeap* heaps, OfferBlock offer, float* scratch);
-  // The same for head_lanes, writing the values of the blocks.
-  void (*select_values)(const SelectTask& task, const float* packed, const float* most, const float* sum,
-                        int64_t block_begin, int64_t block_end, float* values, float* scratch);
+  // The same of a single token: most and sum [group], and the values of the blocks.
+  void (*token_coarse)(const SelectTask& task, int64_t page_begin, int64_t page_end, float* most, float* sum,
+                       float* scratch);
+  void (*token_values)(const SelectTask& task, const float* most, const float* sum, int64_t block_begin,
+                       int64_t block_end, float* values, float* scratch);
 
   void (*attend)(const AttendTask& task, float* scratch);
 };

@@ -13,15 +13,16 @@ namespace salamander::kernels {
 
 inline int64_t LightningScratch(int64_t dim) { return (3 * kChunkTokens + 1) * dim + kChunkTokens * kChunkTokens; }
 
-// Columns of a stage-1 task: see SelectTask.
-inline int64_t SelectColumns(int64_t group, bool head_lanes) {
-  return head_lanes ? (group + kSelectTokens - 1) / kSelectTokens * kSelectTokens : group * kSelectTokens;
-}
-// One tile of products, its scores summed over heads, and a log-sum-exp for each column.
-inline int64_t SelectScratch(int64_t columns) { return 64 * 64 + 64 * kSelectTokens + columns; }
+// Of a stage-1 tile: its columns (SelectTask), and for 32 windows at a time products and their sums over heads, beside
+// a log-sum-exp for each column.
+inline int64_t SelectColumns(int64_t group) { return group * kSelectTokens; }
+inline int64_t SelectScratch(int64_t group) { return 32 * (64 + kSelectTokens) + SelectColumns(group); }
 
-// Queries, scores, output and four numbers a row.
-inline int64_t AttendScratch(int64_t dim) { return kAttendRows * (2 * dim + 64 + 4); }
+// Of a single token in stage 1: queries, 64 windows, their products and scores, log-sum-exps.
+inline int64_t TokenScratchFloats(int64_t group, int64_t dim) { return (group + 64) * dim + 64 * group + 64 + group; }
+
+// Queries and output of all rows; keys of a block; scores, maximum and factor of a piece; maximum and sums of all rows.
+inline int64_t AttendScratch(int64_t dim) { return kAttendRows * (2 * dim + 17) + 64 * dim + kMaxGroup * (64 + 2); }
 
 // 64-byte aligned floats that grow on demand, contents undefined.
 class Scratch {

@@ -25,6 +25,8 @@ struct Avx2 {
   static Float Max(Float a, Float b) { return _mm256_max_ps(a, b); }
   static Float Min(Float a, Float b) { return _mm256_min_ps(a, b); }
   static Float Round(Float x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // What ScaleByPowerOf2 can take of finite numbers.
+  static Float ClampExponent(Float x) { return Min(Set(128), Max(Set(-150), x)); }
   // x · 2^n for whole n in [-150, 128]; zero where 2^n would be denormal.
   static Float ScaleByPowerOf2(Float x, Float n) {
     const __m256i bits = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
@@ -35,6 +37,11 @@ struct Avx2 {
     __m128 sum = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
     sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
     return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
+  }
+  static float Highest(Float x) {
+    __m128 top = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    top = _mm_max_ps(top, _mm_movehl_ps(top, top));
+    return _mm_cvtss_f32(_mm_max_ss(top, _mm_movehdup_ps(top)));
   }
   // Per lane: a < b ? yes : no.
   static Float IfLess(Float a, Float b, Float yes, Float no) {

@@ -26,9 +26,12 @@ struct Avx512 {
   static Float Max(Float a, Float b) { return _mm512_max_ps(a, b); }
   static Float Min(Float a, Float b) { return _mm512_min_ps(a, b); }
   static Float Round(Float x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  // x · 2^n for whole n in [-150, 128].
+  // What ScaleByPowerOf2 can take of finite numbers: everything.
+  static Float ClampExponent(Float x) { return x; }
+  // x · 2^n for whole n.
   static Float ScaleByPowerOf2(Float x, Float n) { return _mm512_scalef_ps(x, n); }
   static float Sum(Float x) { return _mm512_reduce_add_ps(x); }
+  static float Highest(Float x) { return _mm512_reduce_max_ps(x); }
   // Per lane: a < b ? yes : no.
   static Float IfLess(Float a, Float b, Float yes, Float no) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes);

@@ -34,12 +34,18 @@ struct Portable {
   static Float Min(Float a, Float b) { return Select(a < b, a, b); }
   // To the nearest, for |x| < 2^22: adding 1.5 · 2^23 leaves no bits for the fraction.
   static Float Round(Float x) { return (x + Set(12582912.0f)) - Set(12582912.0f); }
+  // What ScaleByPowerOf2 can take of finite numbers.
+  static Float ClampExponent(Float x) { return Min(Set(128), Max(Set(-150), x)); }
   // x · 2^n for whole n in [-150, 128]; zero where 2^n would be denormal.
   static Float ScaleByPowerOf2(Float x, Float n) {
     const Int bits = (__builtin_convertvector(n, Int) + 127) << 23;
     return x * (Float)(~(n < Set(-126)) & bits);
   }
   static float Sum(Float x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+  static float Highest(Float x) {
+    const float a = x[0] > x[1] ? x[0] : x[1], b = x[2] > x[3] ? x[2] : x[3];
+    return a > b ? a : b;
+  }
   // Per lane: a < b ? yes : no.
   static Float IfLess(Float a, Float b, Float yes, Float no) { return Select(a < b, yes, no); }
   // Bit i: lane i of a is greater than that of b.

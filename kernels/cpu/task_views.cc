@@ -10,10 +10,10 @@ absl::Status CheckHeads(const char* what, int64_t heads, int64_t kv_heads, int64
     return absl::InvalidArgumentError(
         absl::StrFormat("%s head_dim must be a multiple of %d on the CPU, got %d", what, kDimMultiple, dim));
   }
-  if (kv_heads <= 0 || heads % kv_heads != 0 || heads / kv_heads > kAttendRows) {
+  if (kv_heads <= 0 || heads % kv_heads != 0 || heads / kv_heads > kMaxGroup) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%s heads must be a multiple of kv_heads, at most %d times as many on the CPU, got %d and %d",
-                        what, kAttendRows, heads, kv_heads));
+                        what, kMaxGroup, heads, kv_heads));
   }
   return absl::OkStatus();
 }

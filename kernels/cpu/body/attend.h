@@ -1,10 +1,10 @@
-// Softmax attention of a tile of query rows over blocks of 64 tokens, with running maximum and sum (the online softmax
-// of FlashAttention, arXiv 2205.14135). Serves stage 2, where every token has its own blocks, and dense attention.
+// Softmax attention of a tile of tokens over blocks of 64 tokens, with running maximum and sum (the online softmax of
+// FlashAttention, arXiv 2205.14135). Serves stage 2, where every token has its own blocks, and dense attention.
 //
-// Query rows (tokens times the heads of a group) are the lanes of the score product, keys its rows, read in place. The
-// tile walks the union of its tokens' blocks in ascending order, so that a block is fetched once for all tokens that
-// chose it; vectors of rows and rows that did not choose a block are left out of its products. Neighbouring tokens
-// share most blocks. What a row gets does not depend on the tile it is in: a block it did not choose adds exact zeros.
+// The tile walks the union of its tokens' blocks in ascending order: neighbouring tokens share most blocks, so a block
+// is fetched, and its keys are transposed, once for all that chose it. Scores then have keys as lanes, and each token
+// takes part only in its own blocks, with all lanes busy however few heads share the keys. What a token gets does not
+// depend on the tile it is in.
 #ifndef SALAMANDER_KERNELS_CPU_BODY_ATTEND_H_
 #define SALAMANDER_KERNELS_CPU_BODY_ATTEND_H_
 
@@ -64,129 +64,122 @@ class BlockUnion {
   int64_t walked_ = 0;
 };
 
-// The tile's running results, in scratch.
+// The tile's memory. A row is one head of one token: row = token · group + head.
 struct AttendTile {
-  int64_t columns;  // rows times heads
-  int64_t width;    // columns, padded to whole vectors
-  float* queries;   // [dim][width], scaled to exponents of 2
-  float* scores;    // [64 keys][width]
-  float* out;       // [width][dim]
-  float* most;      // [width], like the next three
-  float* sum;
-  float* factor;  // by which what is in `out` is to be scaled
-  float* limit;   // keys of the current block a column attends to
+  float* queries;  // [rows][dim], scaled to exponents of 2
+  float* out;      // [rows][dim]: sums so far, relative to 2^most
+  float* most;     // [rows]
+  float* sums;     // [rows][lanes]
+  float* keys;     // [dim][64], of the current block
+  float* scores;   // [rows of a piece][64]
+  float* tops;     // [rows of a piece]
+  float* factors;  // [rows of a piece]: by which earlier sums are scaled
 };
 
-// Scores of one vector of columns to probabilities relative to the running maximum.
+// Scores of rows [first, first + rows) to probabilities relative to the new running maximum.
 template <class V>
-void SoftmaxColumns(const AttendTile& tile, int64_t col, int64_t count, bool masked) {
-  float* scores = tile.scores + col;
-  const auto limit = V::Load(tile.limit + col);
-  const auto before = V::Load(tile.most + col);
-  auto top = before;
-  for (int64_t j = 0; j < count; ++j) {
-    auto score = V::Load(scores + j * tile.width);
-    if (masked) {
-      score = V::IfLess(V::Set(static_cast<float>(j)), limit, score, V::Set(-__builtin_inff()));
-      V::Store(scores + j * tile.width, score);
+void SoftmaxRows(const AttendTile& tile, int64_t first, int64_t rows, int64_t group, const int64_t* keys,
+                 int64_t padded) {
+  float* most = tile.most + first;
+  for (int64_t i = 0; i < rows; ++i) {
+    float* scores = tile.scores + i * kBlock;
+    const int64_t count = keys[i / group];
+    for (int64_t j = count; j < padded; ++j) scores[j] = kBelowAllScores;
+    auto top = V::Load(scores);
+    for (int64_t j = V::kLanes; j < padded; j += V::kLanes) top = V::Max(top, V::Load(scores + j));
+    const float highest = V::Highest(top);
+    tile.tops[i] = highest > most[i] ? highest : most[i];
+  }
+  ForVectors<V>(rows, [&](int64_t i, int lanes) {
+    const auto top = LoadAny<V>(tile.tops + i, lanes);
+    StoreAny<V>(tile.factors + i, Exp2<V>(LoadAny<V>(most + i, lanes) - top), lanes);
+    StoreAny<V>(most + i, top, lanes);
+  });
+  for (int64_t i = 0; i < rows; ++i) {
+    float* scores = tile.scores + i * kBlock;
+    float* sums = tile.sums + (first + i) * V::kLanes;
+    const auto top = V::Set(tile.tops[i]);
+    auto sum = V::Load(sums) * V::Set(tile.factors[i]);
+    for (int64_t j = 0; j < padded; j += V::kLanes) {
+      const auto p = Exp2<V>(V::Load(scores + j) - top);
+      V::Store(scores + j, p);
+      sum = sum + p;
     }
-    top = V::Max(top, score);
-  }
-  const auto factor = Exp2<V>(before - top);
-  auto sum = V::Load(tile.sum + col) * factor;
-  for (int64_t j = 0; j < count; ++j) {
-    const auto p = Exp2<V>(V::Load(scores + j * tile.width) - top);
-    V::Store(scores + j * tile.width, p);
-    sum = sum + p;
-  }
-  V::Store(tile.most + col, top);
-  V::Store(tile.sum + col, sum);
-  V::Store(tile.factor + col, factor);
-}
-
-// Calls run(begin, end) for the longest runs of [0, count) where active(i).
-template <class V, class Active, class Run>
-void ForRuns(int64_t count, Active active, Run run) {
-  for (int64_t i = 0; i < count; ++i) {
-    if (!active(i)) continue;
-    const int64_t begin = i;
-    while (i < count && active(i)) ++i;
-    run(begin, i);
+    V::Store(sums, sum);
   }
 }
 
 template <class V>
 void AttendBlock(const AttendTask& task, const AttendTile& tile, int64_t block, const int64_t* keys) {
-  const int64_t dim = task.kv.dim;
+  const int64_t dim = task.kv.dim, group = task.group;
   const std::byte* at = task.kv.pages[block / 16] + block % 16 * task.kv.block_bytes;
   const float* k = reinterpret_cast<const float*>(at + task.kv.keys);
   const float* v = reinterpret_cast<const float*>(at + task.kv.values);
 
-  int64_t count = 0, col = 0;
-  for (int64_t r = 0; r < task.rows; ++r) {
-    if (keys[r] > count) count = keys[r];
-    for (int64_t h = 0; h < task.group; ++h) tile.limit[col++] = static_cast<float>(keys[r]);
-  }
-  bool any[kAttendRows / V::kLanes], masked[kAttendRows / V::kLanes];
-  for (int64_t i = 0; i < tile.width / V::kLanes; ++i) {
-    any[i] = masked[i] = false;
-    for (int64_t c = i * V::kLanes; c < (i + 1) * V::kLanes && c < tile.columns; ++c) {
-      any[i] |= tile.limit[c] > 0;
-      masked[i] |= tile.limit[c] < static_cast<float>(count);
-    }
-  }
+  int64_t count = 0;  // later tokens of the block may not exist yet
+  for (int64_t r = 0; r < task.rows; ++r) count = keys[r] > count ? keys[r] : count;
+  const int64_t padded = (count + V::kLanes - 1) / V::kLanes * V::kLanes;
+  TransposeRows<V>([&](int64_t j) { return k + j * dim; }, count, padded, dim, 1, tile.keys, kBlock);
 
-  ForRuns<V>(
-      tile.width / V::kLanes, [&](int64_t i) { return any[i]; },
-      [&](int64_t begin, int64_t end) {
-        const int64_t first = begin * V::kLanes;
-        Gemm<V>(count, (end - begin) * V::kLanes, dim, {k, dim, 1}, tile.queries + first, tile.width,
-                tile.scores + first, tile.width);
-        for (int64_t i = begin; i < end; ++i) SoftmaxColumns<V>(tile, i * V::kLanes, count, masked[i]);
-      });
-  ForRuns<V>(
-      task.rows, [&](int64_t r) { return keys[r] > 0; },
-      [&](int64_t begin, int64_t end) {
-        const int64_t first = begin * task.group;
-        Gemm<V, GemmStart::kScaledAdd>((end - begin) * task.group, dim, count, {tile.scores + first, 1, tile.width}, v,
-                                       dim, tile.out + first * dim, dim, tile.factor + first);
-      });
+  // Neighbours that chose the block go together, as long as their scores stay in the first cache.
+  const int64_t together = group < kPieceRows ? kPieceRows / group : 1;
+  for (int64_t begin = 0, end; begin < task.rows; begin = end) {
+    end = begin + 1;
+    if (keys[begin] == 0) continue;
+    while (end < task.rows && end - begin < together && keys[end] > 0) ++end;
+    const int64_t first = begin * group, rows = (end - begin) * group;
+    Gemm<V>(rows, padded, dim, {tile.queries + first * dim, dim, 1}, tile.keys, kBlock, tile.scores, kBlock);
+    SoftmaxRows<V>(tile, first, rows, group, keys + begin, padded);
+    Gemm<V, GemmStart::kScaledAdd>(rows, dim, count, {tile.scores, kBlock, 1}, v, dim, tile.out + first * dim, dim,
+                                   tile.factors);
+  }
+}
+
+template <class V>
+void StartTile(const AttendTask& task, const AttendTile& tile) {
+  const int64_t dim = task.kv.dim;
+  const auto scale = V::Set(kLog2E / __builtin_sqrtf(static_cast<float>(dim)));
+  for (int64_t row = 0; row < task.rows * task.group; ++row) {
+    const float* q = task.q.data + row / task.group * task.q.stride + row % task.group * dim;
+    for (int64_t i = 0; i < dim; i += V::kLanes) {
+      V::Store(tile.queries + row * dim + i, V::Load(q + i) * scale);
+      V::Store(tile.out + row * dim + i, V::Set(0));
+    }
+    tile.most[row] = kBelowAllScores;
+    V::Store(tile.sums + row * V::kLanes, V::Set(0));
+  }
+}
+
+template <class V>
+void FinishTile(const AttendTask& task, const AttendTile& tile) {
+  const int64_t dim = task.kv.dim;
+  for (int64_t row = 0; row < task.rows * task.group; ++row) {
+    float* out = task.out.data + row / task.group * task.out.stride + row % task.group * dim;
+    const float sum = V::Sum(V::Load(tile.sums + row * V::kLanes));
+    const auto factor = V::Set(sum > 0 ? 1 / sum : 0);  // a token without any block attends to nothing
+    for (int64_t i = 0; i < dim; i += V::kLanes) V::Store(out + i, V::Load(tile.out + row * dim + i) * factor);
+  }
 }
 
 template <class V>
 void Attend(const AttendTask& task, float* scratch) {
   const int64_t dim = task.kv.dim;
   AttendTile tile;
-  tile.columns = task.rows * task.group;
-  tile.width = (tile.columns + V::kLanes - 1) / V::kLanes * V::kLanes;
   tile.queries = scratch;
   tile.out = tile.queries + kAttendRows * dim;
-  tile.scores = tile.out + kAttendRows * dim;
-  tile.most = tile.scores + kAttendRows * kBlock;
-  tile.sum = tile.most + kAttendRows;
-  tile.factor = tile.sum + kAttendRows;
-  tile.limit = tile.factor + kAttendRows;
+  tile.keys = tile.out + kAttendRows * dim;
+  tile.scores = tile.keys + kBlock * dim;
+  tile.sums = tile.scores + kMaxGroup * kBlock;
+  tile.most = tile.sums + kAttendRows * V::kLanes;
+  tile.tops = tile.most + kAttendRows;
+  tile.factors = tile.tops + kMaxGroup;
 
-  const float scale = kLog2E / __builtin_sqrtf(static_cast<float>(dim));
-  TransposeRows<V>([&](int64_t c) { return task.q.data + c / task.group * task.q.stride + c % task.group * dim; },
-                   tile.columns, tile.width, dim, scale, tile.queries, tile.width);
-  for (int64_t c = 0; c < tile.width; c += V::kLanes) {
-    V::Store(tile.most + c, V::Set(kBelowAllScores));
-    V::Store(tile.sum + c, V::Set(0));
-    V::Store(tile.limit + c, V::Set(0));
-  }
-  for (int64_t i = 0; i < tile.width * dim; i += V::kLanes) V::Store(tile.out + i, V::Set(0));
-
+  StartTile<V>(task, tile);
   BlockUnion<V> blocks(task);
   int64_t keys[kAttendRows];
   for (int64_t block = blocks.Next(keys); block >= 0; block = blocks.Next(keys))
     AttendBlock<V>(task, tile, block, keys);
-
-  for (int64_t c = 0; c < tile.columns; ++c) {
-    float* out = task.out.data + c / task.group * task.out.stride + c % task.group * dim;
-    const auto factor = V::Set(tile.sum[c] > 0 ? 1 / tile.sum[c] : 0);
-    for (int64_t i = 0; i < dim; i += V::kLanes) V::Store(out + i, V::Load(tile.out + c * dim + i) * factor);
-  }
+  FinishTile<V>(task, tile);
 }
 
 }  // namespace salamander::kernels::body

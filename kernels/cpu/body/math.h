@@ -25,15 +25,17 @@ typename V::Float Power2OfFraction(typename V::Float f) {
   return V::Fma(p, f, V::Set(1));
 }
 
-// 2^x within 2 ulp; exactly 1 for 0, 0 for -∞, ∞ from 128 on, NaN for NaN. Results under 2^-126 may be flushed to 0.
+// 2^x within 2 ulp for finite x; exactly 1 for 0, 0 for x ≤ -150, ∞ from 128 on, NaN for NaN. Results under 2^-126 may
+// be flushed to 0. Callers have no infinities: they stand in for them by ±1e30.
 template <class V>
 typename V::Float Exp2(typename V::Float x) {
-  x = V::Min(V::Set(128), V::Max(V::Set(-150), x));
+  x = V::ClampExponent(x);
   const auto n = V::Round(x);
   return V::ScaleByPowerOf2(Power2OfFraction<V>(x - n), n);
 }
 
-// e^x within 2 ulp, with the same special values. log2(e) in two parts keeps the fraction exact for large |x|.
+// e^x within 2 ulp, for infinities too; ∞ from 88.4 or 88.7 on. log2(e) in two parts keeps the fraction exact for large
+// |x|.
 template <class V>
 typename V::Float Exp(typename V::Float x) {
   x = V::Min(V::Set(88.8f), V::Max(V::Set(-103.9f), x));

@@ -24,7 +24,13 @@ inline constexpr float kLowest = -1e30f;     // below every score, and finite: d
 
 template <class V>
 int64_t Columns(const SelectTask& task) {
-  return task.head_lanes ? (task.group + 15) / 16 * 16 : task.group * kSelectTokens;
+  return task.group * kSelectTokens;
+}
+
+// Scores times this are exponents of 2.
+template <class V>
+float QueryScale(int64_t dim) {
+  return kLog2E / __builtin_sqrtf(static_cast<float>(dim));
 }
 
 // Windows of `stride`, twice as long, that the query at `position` sees.
@@ -37,15 +43,10 @@ int64_t Visible(int64_t position, int64_t stride) {
 template <class V>
 void SelectPack(const SelectTask& task, float* packed) {
   const int64_t columns = Columns<V>(task), dim = task.kv.dim;
-  const float scale = kLog2E / __builtin_sqrtf(static_cast<float>(dim));
+  const float scale = QueryScale<V>(dim);
   for (int64_t col = 0; col < columns; col += kPanel) {
     const int64_t width = columns - col < kPanel ? columns - col : kPanel;
     float* panel = packed + col * dim;
-    if (task.head_lanes) {
-      TransposeRows<V>([&](int64_t r) { return task.q.data + (col + r) * dim; }, task.group - col, width, dim, scale,
-                       panel, width);
-      continue;
-    }
     for (int64_t c = 0; c < width; c += kSelectTokens) {
       const float* q = task.q.data + (col + c) / kSelectTokens * dim;
       TransposeRows<V>([&](int64_t r) { return q + r * task.q.stride; }, task.rows, kSelectTokens, dim, scale,
@@ -120,60 +121,55 @@ void SelectCoarse(const SelectTask& task, const float* packed, int64_t page_begi
 
 template <class V>
 void SelectCombine(int64_t columns, const float* range_most, const float* range_sum, float* most, float* sum) {
-  for (int64_t c = 0; c < columns; c += V::kLanes) {
-    const auto a = V::Load(most + c), b = V::Load(range_most + c);
+  ForVectors<V>(columns, [&](int64_t c, int lanes) {
+    const auto a = LoadAny<V>(most + c, lanes), b = LoadAny<V>(range_most + c, lanes);
     const auto top = V::Max(a, b);
-    V::Store(sum + c, V::Fma(V::Load(sum + c), Exp2<V>(a - top), V::Load(range_sum + c) * Exp2<V>(b - top)));
-    V::Store(most + c, top);
-  }
+    const auto other = LoadAny<V>(range_sum + c, lanes) * Exp2<V>(b - top);
+    StoreAny<V>(sum + c, V::Fma(LoadAny<V>(sum + c, lanes), Exp2<V>(a - top), other), lanes);
+    StoreAny<V>(most + c, top, lanes);
+  });
 }
 
-// Base-2 log-sum-exps. A column that sees no K2 gets infinity, so that all its scores are 0.
+// Base-2 log-sum-exps. A column that sees no K2 gets one so high that all its scores are 0.
 template <class V>
 void LogSums(int64_t columns, const float* most, const float* sum, float* out) {
-  for (int64_t c = 0; c < columns; ++c) out[c] = sum[c] > 0 ? most[c] + __builtin_log2f(sum[c]) : __builtin_inff();
+  for (int64_t c = 0; c < columns; ++c) out[c] = sum[c] > 0 ? most[c] + __builtin_log2f(sum[c]) : -kLowest;
 }
 
-// Scores of `count` ≤ kWindowStep windows of one page from `first` on, summed over heads in ascending order:
-// [count][16 tokens], or [count] for head_lanes. Both orders of summation are the same.
+// Scores [count][16 tokens] of `count` ≤ kWindowStep windows of one page from `first` on, summed over the heads in
+// ascending order.
 template <class V>
 void FineScores(const SelectTask& task, const float* packed, const float* log_sums, int64_t first, int64_t count,
                 float* products, float* scores) {
   const int64_t columns = Columns<V>(task), dim = task.kv.dim;
   const float* k1 =
       reinterpret_cast<const float*>(task.kv.pages[first / kPageWindows] + task.kv.k1) + first % kPageWindows * dim;
-  const int64_t lanes = task.head_lanes ? 1 : kSelectTokens;
-  for (int64_t i = 0; i < count * lanes; ++i) scores[i] = 0;
   for (int64_t col = 0; col < columns; col += kPanel) {
     const int64_t width = columns - col < kPanel ? columns - col : kPanel;
     Gemm<V>(count, width, dim, {k1, dim, 1}, packed + col * dim, width, products, width);
     for (int64_t j = 0; j < count; ++j) {
-      float* row = products + j * width;
-      if (task.head_lanes) {
-        for (int64_t c = 0; c < width; c += V::kLanes)
-          V::Store(row + c, Exp2<V>(V::Load(row + c) - V::Load(log_sums + col + c)));
-        for (int64_t c = 0; c < width && col + c < task.group; ++c) scores[j] += row[c];
-        continue;
-      }
       for (int64_t l = 0; l < kSelectTokens; l += V::kLanes) {
-        auto sum = V::Load(scores + j * kSelectTokens + l);
-        for (int64_t c = l; c < width; c += kSelectTokens)
-          sum = sum + Exp2<V>(V::Load(row + c) - V::Load(log_sums + col + c));
-        V::Store(scores + j * kSelectTokens + l, sum);
+        float* score = scores + j * kSelectTokens + l;
+        auto sum = col == 0 ? V::Set(0) : V::Load(score);
+        for (int64_t c = l; c < width; c += kSelectTokens) {
+          sum = sum + Exp2<V>(V::Load(products + j * width + c) - V::Load(log_sums + col + c));
+        }
+        V::Store(score, sum);
       }
     }
   }
 }
 
-// Walks the windows that blocks [begin, end) pool over: calls score(first, count) for pieces inside a page, then
-// window(i, w) for each window w, the i-th of its piece, then block(b) when the windows 4b-1 … 4b+3 of a block have
-// passed; block(b) comes between window 4b+3 and whatever follows.
+// Walks the windows that blocks [begin, end) pool over, if they are among the first `visible`: calls score(first,
+// count) for pieces of at most `step` windows, a divisor of those of a page, then window(i, w) for each window w, the
+// i-th of its piece, and block(b, i) after the last window of each block, 4b+3, which is also the first of block b+1.
+// If windows end earlier, block is called for the last one with fewer.
 template <class V, class Score, class Window, class Block>
-void WalkWindows(int64_t begin, int64_t end, int64_t visible, Score score, Window window, Block block) {
+void WalkWindows(int64_t begin, int64_t end, int64_t step, int64_t visible, Score score, Window window, Block block) {
   const int64_t last = 4 * end < visible ? 4 * end : visible;
   int64_t w = begin > 0 ? 4 * begin - 1 : 0;
   while (w < last) {
-    int64_t count = kWindowStep - w % kWindowStep;
+    int64_t count = step - w % step;
     if (count > last - w) count = last - w;
     score(w, count);
     for (int64_t i = 0; i < count; ++i, ++w) {
@@ -189,19 +185,18 @@ void SelectFine(const SelectTask& task, const float* packed, const float* most, 
   constexpr int kVectors = kSelectTokens / V::kLanes;
   const Visibility<V> visibility(task, 16);
   float* products = scratch;
-  float* scores = products + 64 * 64;
-  float* log_sums = scores + 64 * kSelectTokens;
+  float* scores = products + kWindowStep * kPanel;
+  float* log_sums = scores + kWindowStep * kSelectTokens;
   LogSums<V>(Columns<V>(task), most, sum, log_sums);
 
   // What a lane's next block must exceed; lanes without a token take none.
   float to_beat[kSelectTokens], values[kSelectTokens];
-  for (int64_t r = 0; r < kSelectTokens; ++r)
-    to_beat[r] = r < task.rows && heaps[r].capacity > 0 ? -1 : __builtin_inff();
+  for (int64_t r = 0; r < kSelectTokens; ++r) to_beat[r] = r < task.rows ? -1 : __builtin_inff();
   typename V::Float value[kVectors];
   for (int v = 0; v < kVectors; ++v) value[v] = V::Set(0);
 
   WalkWindows<V>(
-      block_begin, block_end, visibility.most,
+      block_begin, block_end, kWindowStep, visibility.most,
       [&](int64_t first, int64_t count) { FineScores<V>(task, packed, log_sums, first, count, products, scores); },
       [&](int64_t i, int64_t w) {
         for (int v = 0; v < kVectors; ++v) {
@@ -219,28 +214,10 @@ void SelectFine(const SelectTask& task, const float* packed, const float* most, 
               to_beat[r] = offer(heaps[r], values[r], static_cast<int32_t>(block));
             }
           }
-          // Window 4b+3 is also the first of block b+1. If it is hidden from a lane, so is all of b+1.
-          value[v] =
-              visibility.Hide(4 * block + 3, v * V::kLanes, V::Load(scores + i * kSelectTokens + v * V::kLanes), 0);
+          // Window 4b+3 is the first of block b+1. If it is hidden from a lane, so is all of b+1.
+          const auto last = V::Load(scores + i * kSelectTokens + v * V::kLanes);
+          value[v] = visibility.Hide(4 * block + 3, v * V::kLanes, last, 0);
         }
-      });
-}
-
-template <class V>
-void SelectValues(const SelectTask& task, const float* packed, const float* most, const float* sum, int64_t block_begin,
-                  int64_t block_end, float* values, float* scratch) {
-  float* products = scratch;
-  float* scores = products + 64 * 64;
-  float* log_sums = scores + 64 * kSelectTokens;
-  LogSums<V>(Columns<V>(task), most, sum, log_sums);
-  float value = 0;
-  WalkWindows<V>(
-      block_begin, block_end, Visible<V>(task.position, 16),
-      [&](int64_t first, int64_t count) { FineScores<V>(task, packed, log_sums, first, count, products, scores); },
-      [&](int64_t i, int64_t) { value = scores[i] > value ? scores[i] : value; },
-      [&](int64_t block, int64_t i) {
-        if (block >= block_begin) values[block - block_begin] = value;
-        value = scores[i];
       });
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/cpu/body/matmul.h"
 #include "kernels/cpu/body/rows.h"
 #include "kernels/cpu/body/select.h"
+#include "kernels/cpu/body/select_token.h"
 #include "kernels/cpu/kernel_table.h"
 
 namespace salamander::kernels::body {
@@ -27,7 +28,8 @@ inline constexpr KernelTable kTable = {
     .select_coarse = SelectCoarse<V>,
     .select_combine = SelectCombine<V>,
     .select_fine = SelectFine<V>,
-    .select_values = SelectValues<V>,
+    .token_coarse = TokenCoarse<V>,
+    .token_values = TokenValues<V>,
     .attend = Attend<V>,
 };
 
