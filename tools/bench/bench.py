@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Measures this machine and writes docs/benchmarks.md: every number beside its floor, with the command that made it.
+
+Each benchmark program prints Markdown, but for engine_bench, whose JSON lines become one table here.
+"""
+import argparse
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+
+MATRIX_PRODUCTS = {"matmul", "matmul_logits"}
+ATTENTION = {"select_blocks", "attend_blocks"}
+
+INTRO = """# Benchmarks
+
+Written by `make bench`; run it again to have this machine's numbers. Times are wall clock, of one run.
+
+| | |
+|---|---|
+| machine | {cpu}, {cores} cores, {memory} GB |
+| commit | {commit} |
+| date | {date} |
+"""
+
+ENGINE = """
+## Whole model, one process
+
+`{command}`
+
+The floor is the time of the same matrix products alone, measured in the same run. "Inner" is the share of the time spent
+in matrix products or in the inner loops of stage 1 and stage 2. {rates}
+
+| | threads | tokens/s | floor, tokens/s | time over floor | inner | largest shares |
+|---|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def run(command):
+    print("bench:", " ".join(command), file=sys.stderr, flush=True)
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800).stdout
+
+
+def shown(command, root):
+    return " ".join(part.replace(str(root) + "/", "") for part in command)
+
+
+def engine_rows(lines):
+    rates, rows = [], []
+    for line in lines:
+        entry = json.loads(line)
+        if "gflop_per_s" in entry:
+            rates.append(f"Product of two 2048² matrices, {entry['backend']}: {entry['gflop_per_s']:.0f} GFLOP/s.")
+            continue
+        ops, seconds = entry["op_seconds"], entry["seconds"]
+        floor = entry["matmul_floor_seconds"]
+        inner = sum(value for name, value in ops.items() if name in MATRIX_PRODUCTS | ATTENTION) / seconds
+        largest = sorted(ops.items(), key=lambda item: -item[1])[:4]
+        shares = ", ".join(f"{name} {100 * value / seconds:.0f}%" for name, value in largest)
+        rows.append(f"| {entry['what']} | {entry['threads']} | {entry['tokens_per_s']:,.0f} | "
+                    f"{entry['tokens'] / floor:,.0f} | {seconds / floor:.2f} | {100 * inner:.0f}% | {shares} |")
+    return " ".join(rates), "\n".join(rows)
+
+
+def machine(root):
+    info = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+    memory = int(pathlib.Path("/proc/meminfo").read_text().split()[1]) // 1_000_000
+    commit = subprocess.run(["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True,
+                            check=False).stdout.strip() or "unknown"
+    return {"cpu": cpu, "cores": sum(line.startswith("processor") for line in info), "memory": memory,
+            "commit": commit, "date": datetime.date.today().isoformat()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", required=True, type=pathlib.Path, help="folder of the built programs")
+    parser.add_argument("--out", required=True, type=pathlib.Path, help="file to write")
+    args = parser.parse_args()
+    root = pathlib.Path(__file__).resolve().parents[2]
+    binaries = args.bin.resolve()
+    model = root / "tools/demo/probe-7m"
+
+    command = [str(binaries / "engine_bench"), f"--model={model}", "--threads=1,2", "--json"]
+    rates, rows = engine_rows(run(command).splitlines())
+    parts = [INTRO.format(**machine(root)),
+             ENGINE.format(command=shown(command, root), rates=rates, rows=rows)]
+    for title, program in (("Kernels, one thread", "kernels_bench"), ("Streams: codecs, checksum, UCX", "stream_bench"),
+                           ("Router, with workers that answer at once", "router_bench")):
+        command = [str(binaries / program)]
+        parts.append(f"\n## {title}\n\n`{shown(command, root)}`\n\n{run(command).strip()}\n")
+    args.out.write_text("".join(parts))
+    print(f"bench: wrote {args.out}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
