@@ -5,6 +5,8 @@
 #include <string>
 
 #include "clients/cli/commands.h"
+#include "common/base/log.h"
+#include "common/service/grpc_log.h"
 #include "common/service/version.h"
 
 namespace salamander::cli {
@@ -74,6 +76,9 @@ int RunHelp(const Args& args) {
 }
 
 int Main(int argc, char** argv) {
+  // What a command has to say it says itself; serve turns its log on.
+  InitLog("salamander", LogLevel::kError);
+  service::RouteGrpcLogs();
   if (argc < 2) {
     PrintUsage(stderr);
     return kExitUsage;

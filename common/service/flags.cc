@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/service/grpc_log.h"
 #include "common/service/process.h"
 
 ABSL_FLAG(std::string, listen, salamander::service::ServerOptions().listen, "host:port of gRPC; port 0: a free one");
@@ -80,6 +81,7 @@ absl::StatusOr<double> StartProcessFromFlags(const std::string& process) {
   if (absl::GetFlag(FLAGS_die_with_parent)) DieWithParent();
   ASSIGN_OR_RETURN(const LogLevel level, ParseLogLevel(absl::GetFlag(FLAGS_log_level)));
   InitLog(process, level);
+  RouteGrpcLogs();
   const double grace = absl::GetFlag(FLAGS_grace_seconds);
   RETURN_IF_ERROR(CheckFlag("grace_seconds", grace, 0.0, kMaxSeconds));
   return grace;
