@@ -105,7 +105,7 @@ grpc::ServerUnaryReactor* ClusterService::GetStatus(grpc::CallbackServerContext*
     worker->set_instance_id(view.hello->instance_id());
     worker->set_grpc_address(view.hello->grpc_address());
     worker->set_build_version(view.hello->build_version());
-    *worker->mutable_last() = view.last;
+    *worker->mutable_last() = *view.last;
     worker->set_seconds_since_heartbeat(view.seconds_since_heartbeat);
     worker->set_running_requests(view.running_requests);
     worker->set_transport_name(view.hello->transport_name());

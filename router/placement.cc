@@ -17,14 +17,14 @@ std::vector<WorkerView> OfRole(const std::vector<WorkerView>& workers, v1::Worke
 }
 
 bool AnyReady(const std::vector<WorkerView>& workers) {
-  return std::any_of(workers.begin(), workers.end(), [](const WorkerView& worker) { return worker.last.ready(); });
+  return std::any_of(workers.begin(), workers.end(), [](const WorkerView& worker) { return worker.last->ready(); });
 }
 
 // Those that are ready and have room for so many tokens.
 std::vector<WorkerView> WithRoom(const std::vector<WorkerView>& workers, int64_t tokens) {
   std::vector<WorkerView> chosen;
   std::copy_if(workers.begin(), workers.end(), std::back_inserter(chosen), [tokens](const WorkerView& worker) {
-    return worker.last.ready() && RequestBytes(*worker.hello, tokens) <= worker.free_memory_bytes;
+    return worker.last->ready() && RequestBytes(*worker.hello, tokens) <= worker.free_memory_bytes;
   });
   return chosen;
 }
@@ -108,9 +108,9 @@ absl::StatusOr<Placement> Placer::Place(const Demand& demand) const {
 PrefillLoad Placer::Load() const {
   PrefillLoad load;
   for (const WorkerView& worker : OfRole(registry_->Workers(), v1::WORKER_ROLE_PREFILL)) {
-    if (!worker.last.ready()) continue;
+    if (!worker.last->ready()) continue;
     load.tokens += worker.load_tokens();
-    load.tokens_per_second += worker.last.tokens_per_second();
+    load.tokens_per_second += worker.last->tokens_per_second();
   }
   return load;
 }

@@ -58,7 +58,7 @@ absl::Status Registry::Add(const v1::WorkerHello& hello, const std::shared_ptr<W
     worker.hello = std::make_shared<v1::WorkerHello>(hello);
     worker.link = link;
     worker.heard = clock_->Now();
-    worker.last.Clear();
+    worker.last = std::make_shared<v1::Heartbeat>();
 
     v1::RouterMessage welcome;
     welcome.mutable_welcome()->set_heartbeat_seconds(options_.heartbeat_seconds);
@@ -78,10 +78,10 @@ void Registry::Beat(InstanceId instance, const WorkerLink* link, const v1::Heart
     auto found = workers_.find(instance);
     if (found == workers_.end() || found->second.link.get() != link) return;
     Worker& worker = found->second;
-    if (worker.last.ready() != heartbeat.ready()) {
+    if (worker.last->ready() != heartbeat.ready()) {
       Log(LogLevel::kInfo, absl::StrCat(Describe(*worker.hello), heartbeat.ready() ? " is ready" : " is not ready"));
     }
-    worker.last = heartbeat;
+    worker.last = std::make_shared<v1::Heartbeat>(heartbeat);
     worker.heard = clock_->Now();
     worker.load->bytes_since_beat = 0;
   }
@@ -161,7 +161,7 @@ std::vector<WorkerView> Registry::Workers() const {
                        .seconds_since_heartbeat = now - worker.heard,
                        .running_requests = worker.load->requests,
                        .outstanding_tokens = worker.load->tokens,
-                       .free_memory_bytes = worker.last.free_memory_bytes() - worker.load->bytes_since_beat,
+                       .free_memory_bytes = worker.last->free_memory_bytes() - worker.load->bytes_since_beat,
                        .client = worker.client});
     }
   }
@@ -173,7 +173,7 @@ std::vector<WorkerView> Registry::Workers() const {
 bool Registry::HasReady(v1::WorkerRole role) const {
   std::lock_guard lock(mutex_);
   return std::any_of(workers_.begin(), workers_.end(), [role](const auto& entry) {
-    return entry.second.hello->role() == role && entry.second.last.ready();
+    return entry.second.hello->role() == role && entry.second.last->ready();
   });
 }
 

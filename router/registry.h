@@ -41,7 +41,7 @@ class WorkerLink {
 // One worker at one moment.
 struct WorkerView {
   std::shared_ptr<const v1::WorkerHello> hello;
-  v1::Heartbeat last;
+  std::shared_ptr<const v1::Heartbeat> last;  // an empty one before the first
   double seconds_since_heartbeat = 0;
   // This router's own requests on it, and their prompt tokens that it has not finished.
   int64_t running_requests = 0;
@@ -51,7 +51,7 @@ struct WorkerView {
   std::shared_ptr<WorkerClient> client;
 
   // Outstanding tokens of all routers, as far as this one knows.
-  int64_t load_tokens() const { return std::max(outstanding_tokens, last.queued_tokens()); }
+  int64_t load_tokens() const { return std::max(outstanding_tokens, last->queued_tokens()); }
 };
 
 class Registry {
@@ -128,7 +128,7 @@ class Registry {
     std::shared_ptr<const v1::WorkerHello> hello;
     std::shared_ptr<WorkerLink> link;
     std::shared_ptr<WorkerClient> client;
-    v1::Heartbeat last;
+    std::shared_ptr<const v1::Heartbeat> last;
     double heard = 0;
     std::shared_ptr<WorkerLoad> load = std::make_shared<WorkerLoad>();
   };

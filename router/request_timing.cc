@@ -17,6 +17,7 @@ void RequestTiming::Prefilled(double now) { KeepFirst(prefilled_, now); }
 
 std::optional<double> RequestTiming::Tokens(double now, int tokens) {
   std::optional<double> gap;
+  if (tokens == 0) return gap;  // Text that was held back.
   if (first_token_.has_value()) {
     gap = now - last_token_;
   } else {

@@ -22,7 +22,8 @@ class RequestTiming {
   void SpanStarted(double now);
   // The last span is computed, or everything has arrived at the decode worker, whichever is heard of first.
   void Prefilled(double now);
-  // A chunk of `tokens` ids passed. Returns the seconds since the one before it, if there was one.
+  // A chunk of `tokens` ids passed; one of none does not count. Returns the seconds since the one before it, if there
+  // was one.
   std::optional<double> Tokens(double now, int tokens);
 
   // The six parts add up to ttft exactly, none is negative. Without a token, the time until `now` counts as ttft.

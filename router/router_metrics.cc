@@ -18,7 +18,7 @@ const std::vector<double>& DecisionBuckets() {
 double CountWorkers(const Registry& registry, v1::WorkerRole role, bool ready) {
   double count = 0;
   for (const WorkerView& worker : registry.Workers()) {
-    count += worker.hello->role() == role && worker.last.ready() == ready;
+    count += worker.hello->role() == role && worker.last->ready() == ready;
   }
   return count;
 }

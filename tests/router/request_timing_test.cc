@@ -19,6 +19,7 @@ TEST(RequestTiming, PartsAreWhatTheyAreCalled) {
   timing.Prefilled(107);
   EXPECT_FALSE(timing.Tokens(112, 1).has_value());
   EXPECT_EQ(*timing.Tokens(113, 1), 1);
+  EXPECT_FALSE(timing.Tokens(115, 0).has_value());
   EXPECT_EQ(*timing.Tokens(116, 2), 3);
   const v1::Timing report = timing.Report(200, 1.5, 0.5);
   EXPECT_DOUBLE_EQ(report.ttft(), 12);

@@ -36,7 +36,7 @@ class RouterTest : public ::testing::Test {
   static RouterOptions FastOptions() {
     RouterOptions options;
     options.server.metrics_listen = "";  // Its HTTP server takes seconds to stop.
-    options.heartbeat_seconds = 0.1;
+    options.heartbeat_seconds = 0.3;
     options.lease_seconds = 2;
     options.span_tokens = 256;
     options.min_span_tokens = 128;
