@@ -36,8 +36,8 @@ class RouterTest : public ::testing::Test {
   static RouterOptions FastOptions() {
     RouterOptions options;
     options.server.metrics_listen = "";  // Its HTTP server takes seconds to stop.
-    options.heartbeat_seconds = 0.3;
-    options.lease_seconds = 2;
+    options.heartbeat_seconds = 1;
+    options.lease_seconds = 10;
     options.span_tokens = 256;
     options.min_span_tokens = 128;
     return options;

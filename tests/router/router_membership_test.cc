@@ -51,7 +51,7 @@ TEST_F(MembershipTest, GreetsAndTellsPeersAsTheyComeAndGo) {
   registration.Say(p0.hello());
   v1::RouterMessage message;
   ASSERT_TRUE(registration.Read(&message));
-  EXPECT_DOUBLE_EQ(message.welcome().heartbeat_seconds(), 0.3);
+  EXPECT_DOUBLE_EQ(message.welcome().heartbeat_seconds(), 1);
   EXPECT_FALSE(message.welcome().router_version().empty());
   ASSERT_TRUE(registration.Read(&message));
   EXPECT_EQ(message.peers().peers_size(), 0);
