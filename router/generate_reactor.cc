@@ -32,13 +32,18 @@ void GenerateReactor::Send(v1::GenerateResponse message) {
 }
 
 void GenerateReactor::Finish(const absl::Status& status, std::optional<double> retry_after_seconds) {
-  std::lock_guard lock(mutex_);
-  if (retry_after_seconds.has_value()) {
-    call_->AddTrailingMetadata(kRetryAfterKey,
-                               absl::StrCat(static_cast<int64_t>(std::ceil(*retry_after_seconds * 1000))));
+  const grpc::Status end = service::ToGrpc(status);
+  {
+    std::lock_guard lock(mutex_);
+    if (retry_after_seconds.has_value()) {
+      const auto milliseconds = static_cast<int64_t>(std::ceil(*retry_after_seconds * 1000));
+      call_->AddTrailingMetadata(kRetryAfterKey, absl::StrCat(milliseconds));
+    }
+    finish_ = end;
+    if (!writes_.empty()) return;  // OnWriteDone does it.
   }
-  finish_ = service::ToGrpc(status);
-  if (writes_.empty()) ServerWriteReactor::Finish(*finish_);
+  // Not under the lock: OnDone may delete this object, and the mutex with it, before the call returns.
+  ServerWriteReactor::Finish(end);
 }
 
 void GenerateReactor::OnWriteDone(bool ok) {
@@ -50,7 +55,7 @@ void GenerateReactor::OnWriteDone(bool ok) {
   if (const v1::GenerateResponse* next = writes_.Pop()) {
     StartWrite(next);
   } else if (finish_.has_value()) {
-    ServerWriteReactor::Finish(*finish_);
+    ServerWriteReactor::Finish(*finish_);  // OnDone waits for this reaction to return.
   }
 }
 
