@@ -54,7 +54,7 @@ sanitize: deps
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(CTEST) --test-dir $(BUILD)-asan -L 'unit|inprocess' -j $(JOBS)
 	cmake -S . -B $(BUILD)-tsan -G Ninja -DSALAMANDER_SANITIZER=thread
 	ninja -C $(BUILD)-tsan -j $(JOBS)
-	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp:halt_on_error=1 $(CTEST) --test-dir $(BUILD)-tsan -L 'unit|inprocess' -j $(JOBS)
+	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp:ignore_noninstrumented_modules=1:halt_on_error=1 $(CTEST) --test-dir $(BUILD)-tsan -L 'unit|inprocess' -j $(JOBS)
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan

@@ -32,6 +32,12 @@ function(salamander_executable name)
   endif()
 endfunction()
 
+set(SALAMANDER_TEST_ENVIRONMENT SALAMANDER_TEST_DATA=${CMAKE_SOURCE_DIR}/tests/data)
+if(SALAMANDER_SANITIZER)
+  # UCX's hooks into mmap and madvise also run while a thread ends, when ThreadSanitizer has already forgotten it.
+  list(APPEND SALAMANDER_TEST_ENVIRONMENT UCX_MEM_MMAP_HOOK_MODE=none)
+endif()
+
 # salamander_test(NAME SOURCES … DEPS … [TIMEOUT seconds] [LABELS …]): a GoogleTest program, run by ctest as one test.
 # Labels: unit (fast, in one process; also run under the sanitizers), cluster (starts processes), slow.
 function(salamander_test name)
@@ -48,5 +54,5 @@ function(salamander_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
-                                           ENVIRONMENT SALAMANDER_TEST_DATA=${CMAKE_SOURCE_DIR}/tests/data)
+                                           ENVIRONMENT "${SALAMANDER_TEST_ENVIRONMENT}")
 endfunction()

@@ -31,7 +31,7 @@ class ClusterFaultsTest : public ::testing::Test {
     options.missing_item_seconds = 1;
     options.max_span_tokens = 1024;
     cluster_ = InProcessCluster::Start(options, std::move(faults)).value();
-    idle_ = cluster_->Ledgers().value();
+    idle_ = cluster_->IdleLedgers().value();
   }
   void ExpectOraclesAnswer() {
     for (int round = 0; round < 3; ++round) {
@@ -47,7 +47,7 @@ class ClusterFaultsTest : public ::testing::Test {
     EXPECT_EQ(cluster_->WaitForLedgers(idle_, 10), absl::OkStatus());
   }
 
-  const Golden golden_{"sparse"};
+  const Golden golden_{"odd"};
   std::unique_ptr<InProcessCluster> cluster_;
   std::map<std::string, testing::Cluster::Ledger> idle_;
 };

@@ -30,7 +30,7 @@ class ClusterKillTest : public ::testing::Test {
  protected:
   void SetUp() override {
     cluster_ = ProcessCluster::Start({.model = golden_.folder, .routers = {{.span_tokens = 384}}}).value();
-    idle_ = cluster_->Ledgers().value();
+    idle_ = cluster_->IdleLedgers().value();
   }
 
   // In the middle of its prefill when it returns.

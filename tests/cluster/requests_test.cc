@@ -39,7 +39,7 @@ class ClusterRequestsTest : public ::testing::Test {
     options.worker_memory_bytes = 512 << 20;
     adjust(options);
     cluster_ = InProcessCluster::Start(options, transport::FakeFaults{}).value();
-    idle_ = cluster_->Ledgers().value();
+    idle_ = cluster_->IdleLedgers().value();
   }
   void ExpectIdle() { EXPECT_EQ(cluster_->WaitForLedgers(idle_, 10), absl::OkStatus()); }
   double DecodeMemory() { return static_cast<double>(cluster_->Ledgers().value().at("decode-0").at("free")); }

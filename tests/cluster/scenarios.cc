@@ -61,7 +61,7 @@ void ExpectSameTogetherAsAlone(Cluster& cluster, const std::vector<v1::GenerateR
 
 void ExpectCancelledRequestsLeaveNothing(Cluster& cluster, const std::vector<v1::GenerateRequest>& requests,
                                          uint64_t seed) {
-  const auto idle = cluster.Ledgers();
+  const auto idle = cluster.IdleLedgers();
   ASSERT_TRUE(idle.ok()) << idle.status();
   std::mt19937_64 random(seed);
   std::vector<std::pair<int, size_t>> cancels;  // milliseconds after the start, which

@@ -91,6 +91,20 @@ absl::Status Cluster::WaitReady(double seconds) {
   });
 }
 
+absl::StatusOr<std::map<std::string, Cluster::Ledger>> Cluster::IdleLedgers(double seconds) {
+  std::map<std::string, Ledger> idle;
+  RETURN_IF_ERROR(Poll(seconds, [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(idle, Ledgers());
+    for (const auto& [worker, ledger] : idle) {
+      for (const char* owner : {"pages", "states", "in_transfer"}) {
+        if (ledger.at(owner) != 0) return absl::InternalError(absl::StrCat(worker, " holds ", owner));
+      }
+    }
+    return absl::OkStatus();
+  }));
+  return idle;
+}
+
 absl::Status Cluster::WaitForLedgers(const std::map<std::string, Ledger>& expected, double seconds) {
   return Poll(seconds, [&] {
     const auto found = Ledgers();

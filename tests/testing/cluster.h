@@ -58,6 +58,8 @@ class Cluster {
   using Ledger = std::map<std::string, int64_t>;
   // Of every live worker, by name.
   virtual absl::StatusOr<std::map<std::string, Ledger>> Ledgers() = 0;
+  // Ledgers() when no request holds anything: waits until the last bytes of warming the links are back too.
+  absl::StatusOr<std::map<std::string, Ledger>> IdleLedgers(double seconds = 10);
   // Waits until Ledgers() is `expected`, to the byte; otherwise DEADLINE_EXCEEDED telling the first difference.
   absl::Status WaitForLedgers(const std::map<std::string, Ledger>& expected, double seconds);
 
