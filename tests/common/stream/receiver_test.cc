@@ -61,6 +61,12 @@ class ReceiverTest : public ::testing::Test {
     from = std::make_unique<Node>(network->CreateTransport());
     to = std::make_unique<Node>(network->CreateTransport(), options);
     ASSERT_TRUE(Connect(*from, *to).ok());
+    // The last probe's memory is given back a moment after its sender has heard of its arrival.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!LedgerIsFree(*to)) {
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+      std::this_thread::yield();
+    }
   }
   absl::Status Publish(PublishedItem item) {
     Outcomes outcomes;

@@ -20,8 +20,8 @@ struct Outcome {
 // Sends kMessages through a network with `faults` and waits for what must arrive.
 Outcome Exchange(const FakeFaults& faults) {
   FakeNetwork network(faults);
-  auto from = network.CreateTransport(), to = network.CreateTransport();
   Mailbox<Received> received;
+  auto from = network.CreateTransport(), to = network.CreateTransport();
   to->SetHandler(ReceiveInto(received));
   auto connection = *from->Connect(to->address());
   Outcome outcome;
@@ -85,8 +85,8 @@ TEST(FakeTransport, OnlyWhatIsSingledOut) {
 
 TEST(FakeTransport, KillBreaksLinksBothWays) {
   FakeNetwork network({});
-  auto a = network.CreateTransport(), b = network.CreateTransport();
   Mailbox<Announced> announced;
+  auto a = network.CreateTransport(), b = network.CreateTransport();
   a->SetHandler(KeepIn(announced));
   b->SetHandler(KeepIn(announced));
   auto there = *a->Connect(b->address()), back = *b->Connect(a->address());

@@ -143,9 +143,9 @@ TEST_P(UcxProcessTest, IdleSenderLearnsThatItsPeerWasKilled) {
 }
 
 TEST_P(UcxProcessTest, ReceiverSurvivesThatItsPeerWasKilled) {
-  auto transport = Create();
   Mailbox<Received> received;
   std::atomic<size_t> begun{0};
+  auto transport = Create();
   transport->SetHandler([&, receive = ReceiveInto(received)](std::string_view header, auto message) {
     ++begun;
     receive(header, std::move(message));
@@ -163,8 +163,8 @@ TEST_P(UcxProcessTest, ReceiverSurvivesThatItsPeerWasKilled) {
 }
 
 TEST_P(UcxProcessTest, LateAnswersToAKilledPeer) {
-  auto transport = Create();
   Mailbox<Announced> announced;
+  auto transport = Create();
   transport->SetHandler(KeepIn(announced));
   {
     Peer peer(GetParam(), "send", std::to_string(4 << 20));
@@ -215,9 +215,9 @@ int ConnectTo(int port) {
 }
 
 TEST(UcxStrangers, GarbageHalfOpenAndSlowClientsDoNoHarm) {
+  Mailbox<Received> received;
   auto from = *CreateUcxTransport({.transports = "tcp", .net_devices = "lo"});
   auto to = *CreateUcxTransport({.transports = "tcp", .net_devices = "lo"});
-  Mailbox<Received> received;
   to->SetHandler(ReceiveInto(received));
   const std::set<int> ports = ListeningPorts();
   ASSERT_FALSE(ports.empty());
@@ -253,8 +253,8 @@ TEST(UcxStrangers, GarbageHalfOpenAndSlowClientsDoNoHarm) {
 }
 
 TEST(UcxStrangers, ConnectionsThatCloseGiveTheirFilesBack) {
-  auto to = *CreateUcxTransport({.transports = "all", .net_devices = "lo"});
   Mailbox<Received> received;
+  auto to = *CreateUcxTransport({.transports = "all", .net_devices = "lo"});
   to->SetHandler(ReceiveInto(received));
   auto from = *CreateUcxTransport({.transports = "all", .net_devices = "lo"});
   const std::vector<std::byte> payload = RandomBytes(1 << 20, 9);
