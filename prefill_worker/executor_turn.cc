@@ -173,7 +173,8 @@ void Executor::Publish(Request& request, size_t position, const stream::ItemId& 
                              .shape = worker::ShapeOf(*host_->model, id.kind),
                              .codec = request.plan.codec(),
                              .source = std::move(source),
-                             .destinations = {}};
+                             .destinations = {},
+                             .encoded_bytes = &request.sent_encoded_bytes};
   for (int worker : stream::Destinations(request.plan, id)) {
     item.destinations.push_back(worker == stream::kDecodeWorker ? request.destinations.back()
                                                                 : request.destinations[worker]);
@@ -240,6 +241,7 @@ void Executor::FinishRequestIfSent(Request& request) {
   v1::PrefillDone& done = *event.mutable_done();
   done.set_items(request.sent_items);
   done.set_raw_bytes(request.sent_raw_bytes);
+  done.set_encoded_bytes(request.sent_encoded_bytes);
   request.stream->Send(std::move(event));
   if (request.half_closed) Close(request, absl::OkStatus(), "ok");
 }

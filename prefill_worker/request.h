@@ -2,6 +2,7 @@
 #ifndef SALAMANDER_PREFILL_WORKER_REQUEST_H_
 #define SALAMANDER_PREFILL_WORKER_REQUEST_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -68,6 +69,7 @@ struct Request {
   int unsent_items = 0;
   int64_t sent_items = 0;
   int64_t sent_raw_bytes = 0;
+  std::atomic<int64_t> sent_encoded_bytes{0};  // added to by the publisher's threads
 };
 
 }  // namespace salamander::prefill

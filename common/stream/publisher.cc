@@ -298,6 +298,7 @@ void Publisher::Impl::Sent(const JobPtr& job, InstanceId peer, const absl::Statu
     ++codec.items;
     codec.raw_bytes += job->raw_bytes;
     codec.encoded_bytes += job->encoded.size();
+    if (job->item.encoded_bytes != nullptr) *job->item.encoded_bytes += job->encoded.size();
   } else {
     ++stats->send_failures;
   }

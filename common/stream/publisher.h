@@ -5,6 +5,7 @@
 #ifndef SALAMANDER_COMMON_STREAM_PUBLISHER_H_
 #define SALAMANDER_COMMON_STREAM_PUBLISHER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -41,6 +42,8 @@ struct PublishedItem {
   // Unchanged until `done`.
   std::vector<absl::Span<const std::byte>> source;
   std::vector<Destination> destinations;
+  // If set, the encoded bytes of every send that succeeded are added; lives until `done`.
+  std::atomic<int64_t>* encoded_bytes = nullptr;
 };
 
 struct LinkInfo {

@@ -115,6 +115,29 @@ TEST(BatchTest, EachRequestGetsTheTokensItGetsAlone) {
   EXPECT_TRUE(cluster.MemoryIsBack());
 }
 
+TEST(BatchTest, ARouterThatDoesNotReadHoldsUpNobody) {
+  PlayedCluster cluster({.golden = "dense", .prefill_workers = 1});
+  constexpr int kTokens = 1500, kLogprobs = 100;
+  // About 2 MB of events: more than any buffer between the two takes.
+  auto deaf = cluster.Request({.max_tokens = kTokens, .deaf = true, .decode_start = [](v1::DecodeStart& start) {
+                                 start.set_logprobs(kLogprobs);
+                               }});
+  ASSERT_EQ(deaf->Reserve(), absl::OkStatus());
+  deaf->Start();
+  auto other = cluster.Request({.max_tokens = kTokens + 100});
+  ASSERT_EQ(cluster.Run(*other), absl::OkStatus()) << "ends after the deaf one's last step";
+  EXPECT_TRUE(deaf->tokens().empty());
+  deaf->Hear();
+  ASSERT_EQ(deaf->Wait(), absl::OkStatus());
+  const PlayedRequest::Seen seen = deaf->seen();
+  ASSERT_EQ(seen.tokens.size(), static_cast<size_t>(kTokens));
+  ASSERT_EQ(seen.logprobs.size(), static_cast<size_t>(kTokens));
+  const std::vector<int32_t> others = other->tokens();
+  EXPECT_TRUE(std::equal(seen.tokens.begin(), seen.tokens.end(), others.begin()));
+  for (int i = 0; i < kTokens; ++i) EXPECT_EQ(seen.logprobs[i].token(), seen.tokens[i]);
+  EXPECT_TRUE(cluster.MemoryIsBack());
+}
+
 TEST(LogprobsTest, OnePerTokenWithTheLikeliest) {
   PlayedCluster cluster({.golden = "dense", .prefill_workers = 1});
   auto request =

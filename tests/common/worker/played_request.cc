@@ -11,7 +11,7 @@ namespace salamander::testing {
 
 PlayedRequest::PlayedRequest(const std::vector<v1::WorkerHello>& prefill, const v1::WorkerHello& decode,
                              PlayedSpec spec)
-    : spec_(std::move(spec)) {
+    : spec_(std::move(spec)), hears_(!spec_.deaf) {
   const auto prompt_tokens = static_cast<int64_t>(spec_.prompt.size());
   for (const v1::WorkerHello& hello : prefill) {
     auto leg = std::make_unique<PrefillLeg>();
@@ -132,16 +132,27 @@ void PlayedRequest::StartDecode() {
   decode_.stream->Write(command);
 }
 
+template <typename Command, typename Event>
+absl::Status PlayedRequest::End(Leg<Command, Event>& leg) {
+  {
+    // gRPC's synchronous streams must not be written from then on.
+    std::lock_guard lock(leg.write_mutex);
+    leg.writable = false;
+  }
+  return service::FromGrpc(leg.stream->Finish());
+}
+
 void PlayedRequest::ReadPrefill(PrefillLeg& leg) {
   v1::PrefillEvent event;
   while (leg.stream->Read(&event)) OnPrefillEvent(leg, event);
-  OnEnd(service::FromGrpc(leg.stream->Finish()), false);
+  OnEnd(End(leg), false);
 }
 
 void PlayedRequest::ReadDecode() {
+  WaitUntilHearing();
   v1::DecodeEvent event;
   while (decode_.stream->Read(&event)) OnDecodeEvent(event);
-  OnEnd(service::FromGrpc(decode_.stream->Finish()), true);
+  OnEnd(End(decode_), true);
 }
 
 void PlayedRequest::OnPrefillEvent(const PrefillLeg& from, const v1::PrefillEvent& event) {
@@ -150,6 +161,9 @@ void PlayedRequest::OnPrefillEvent(const PrefillLeg& from, const v1::PrefillEven
     seen_.spans_started += event.has_span_started();
     seen_.spans_done += event.has_span_done();
     seen_.prefills_done += event.has_done();
+    seen_.sent.set_items(seen_.sent.items() + event.done().items());
+    seen_.sent.set_raw_bytes(seen_.sent.raw_bytes() + event.done().raw_bytes());
+    seen_.sent.set_encoded_bytes(seen_.sent.encoded_bytes() + event.done().encoded_bytes());
     changed_.notify_all();
   }
   if (event.has_span_done()) SpanFinished(from, event.span_done().span());
@@ -178,7 +192,7 @@ void PlayedRequest::SpanFinished(const PrefillLeg& from, int32_t span) {
   v1::DecodeCommand command;
   command.mutable_span_finished()->set_span(span);
   std::lock_guard lock(decode_.write_mutex);
-  decode_.stream->Write(command);
+  if (decode_.writable) decode_.stream->Write(command);
 }
 
 void PlayedRequest::OnEnd(const absl::Status& status, bool decode) {
@@ -219,8 +233,20 @@ void PlayedRequest::Cancel() {
     std::lock_guard lock(mutex_);
     cancelled_ = true;
   }
+  Hear();
   decode_.context.TryCancel();
   for (const auto& leg : prefill_) leg->context.TryCancel();
+}
+
+void PlayedRequest::Hear() {
+  std::lock_guard lock(mutex_);
+  hears_ = true;
+  changed_.notify_all();
+}
+
+void PlayedRequest::WaitUntilHearing() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return hears_; });
 }
 
 bool PlayedRequest::WaitUntil(const std::function<bool(const Seen&)>& condition) {

@@ -29,6 +29,8 @@ struct PlayedSpec {
   v1::Codec codec = v1::CODEC_LOSSLESS;
   double lease_seconds = 20;
   int32_t priority = 0;
+  // Do not read the decode stream before Hear() or the end.
+  bool deaf = false;
   // Greedy, no end of text, unless a test says otherwise here.
   std::function<void(v1::DecodeStart&)> decode_start;
   std::function<void(v1::PrefillStart&)> prefill_start;
@@ -41,6 +43,7 @@ class PlayedRequest {
     int spans_started = 0;
     int spans_done = 0;
     int prefills_done = 0;
+    v1::PrefillDone sent;  // sums over the workers
     bool ready = false;
     bool finished = false;
     int ended = 0;  // legs
@@ -64,6 +67,7 @@ class PlayedRequest {
   // Until every leg has ended; the first failure, or OK.
   absl::Status Wait();
   void Cancel();
+  void Hear();
   // False if it does not come to hold within 60 s.
   bool WaitUntil(const std::function<bool(const Seen&)>& condition);
   Seen seen() const;
@@ -90,8 +94,11 @@ class PlayedRequest {
   v1::ReserveRequest ReserveRequestOf() const;
   void StartPrefill(PrefillLeg& leg, const v1::PrefillStart& start);
   void StartDecode();
+  template <typename Command, typename Event>
+  absl::Status End(Leg<Command, Event>& leg);
   void ReadPrefill(PrefillLeg& leg);
   void ReadDecode();
+  void WaitUntilHearing();
   void OnPrefillEvent(const PrefillLeg& from, const v1::PrefillEvent& event);
   void OnDecodeEvent(const v1::DecodeEvent& event);
   void SpanFinished(const PrefillLeg& from, int32_t span);
@@ -109,6 +116,7 @@ class PlayedRequest {
   std::condition_variable changed_;
   Seen seen_;
   bool cancelled_ = false;
+  bool hears_;
 };
 
 }  // namespace salamander::testing
