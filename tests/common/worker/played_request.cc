@@ -99,10 +99,10 @@ void PlayedRequest::Start() {
   v1::Subscriber& subscriber = *start.add_subscribers();
   subscriber.set_instance_id(plan_.decode_worker().instance_id());
   subscriber.set_epoch(decode_.epoch);
-  // All streams exist before the first event, which goes to the others.
-  for (const auto& leg : prefill_) leg->stream = leg->stub->Prefill(&leg->context);
-  decode_.reader = std::thread([this] { ReadDecode(); });
+  // Every leg has its start before any event is passed on to it.
   for (const auto& leg : prefill_) StartPrefill(*leg, start);
+  for (const auto& leg : prefill_) leg->reader = std::thread([this, raw = leg.get()] { ReadPrefill(*raw); });
+  decode_.reader = std::thread([this] { ReadDecode(); });
 }
 
 void PlayedRequest::StartPrefill(PrefillLeg& leg, const v1::PrefillStart& start) {
@@ -111,11 +111,8 @@ void PlayedRequest::StartPrefill(PrefillLeg& leg, const v1::PrefillStart& start)
   command.mutable_start()->set_epoch(leg.epoch);
   command.mutable_start()->mutable_tokens()->Add(leg.tokens.begin(), leg.tokens.end());
   if (spec_.prefill_start) spec_.prefill_start(*command.mutable_start());
-  {
-    std::lock_guard lock(leg.write_mutex);
-    leg.stream->Write(command);
-  }
-  leg.reader = std::thread([this, &leg] { ReadPrefill(leg); });
+  leg.stream = leg.stub->Prefill(&leg.context);
+  leg.stream->Write(command);
 }
 
 void PlayedRequest::StartDecode() {
