@@ -14,7 +14,7 @@ namespace salamander::kernels {
 inline constexpr int64_t kSelectTokens = 16;
 // Query rows (tokens times heads of a group) of a stage-2 tile, and how many of them are scored at once, unless one
 // token has more heads.
-inline constexpr int64_t kAttendRows = 128;
+inline constexpr int64_t kAttendRows = 256;
 inline constexpr int64_t kPieceRows = 16;
 // Query heads of a group at most.
 inline constexpr int64_t kMaxGroup = 64;

@@ -14,8 +14,7 @@ namespace salamander::kernels {
 namespace {
 
 constexpr int64_t kRowTile = 128;           // its inputs stay in the second cache
-constexpr int64_t kOneDnnRows = 64;         // see the table in matmul.h
-constexpr int64_t kOneDnnInputs = 1024;     // likewise
+constexpr int64_t kOneDnnRows = 64;         // fewer rows pay more for its set-up than they gain
 constexpr int64_t kTaskProducts = 1 << 19;  // multiply-adds worth waking a thread for
 
 // Number i of a part, as float32. Checkpoints may hold weights at odd addresses.
@@ -114,7 +113,7 @@ absl::Status Multiply(const KernelTable& kernels, CpuIsa isa, ForkJoin& pool, co
         .bias = bias != nullptr ? bias + first : nullptr,
         .y = {static_cast<float*>(y.data) + row * y.stride + first, y.stride},
     };
-    if (task.rows >= kOneDnnRows && (task.in > kOneDnnInputs || isa == CpuIsa::kPortable)) {
+    if (task.rows >= kOneDnnRows && isa == CpuIsa::kPortable) {
       if (const dnnl_status_t status = MultiplyByOneDnn(task); status != dnnl_success) failure = status;
     } else {
       kernels.matmul(task);

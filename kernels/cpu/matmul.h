@@ -1,17 +1,18 @@
 // Weights and matrix products of the CPU backend.
 //
 // A weight lies in panels of 64 output features, [in][64] each, so that a product streams it in order at any number of
-// rows. Two ways to multiply, by what was measured to be faster (one Zen 5 core, peak 236 GFLOP/s; in = 192 … 480, then
-// in = 4096; kernels_bench prints them):
+// rows. Products are our own micro-kernel's (body/gemm.h) on AVX2 and AVX-512, and oneDNN's in large tiles where we
+// have portable code only. GFLOP/s on one Zen 5 core with other processes beside (kernels_bench prints them), first for
+// in = out = a few hundred, then 4096:
 //
-//   rows                       1    2    4   16   64  256        16   64
-//   our micro-kernel         107  172  232  235  237  236       201  195
-//   oneDNN dnnl_sgemm         57  106  190  226  230  232       206  223
-//   oneDNN matmul primitive   48    -  177  213  223  225         -    -    (reordered weights, contiguous rows only)
+//   rows               1    4   16   64  2048         1    4   16   64  2048
+//   ours              76  205  212  218   215        16   48  125  179   200
+//   oneDNN sgemm      65  140  203  217   213        10   31   84  193   213
 //
-// So oneDNN takes long rows in large tiles, where cache blocking decides, and all large tiles where we have no better
-// than portable code; our kernel takes the rest. Ours also gives a row the same bits whatever rows it comes with, which
-// oneDNN does not (it treats one row apart).
+// oneDNN's matmul primitive with reordered weights takes contiguous rows only (Debian's 2.6 falls back to reference
+// code for others, and our rows are parts of wider ones); with plain weights it is the sgemm above. Ours also gives a
+// row the same bits whatever rows it comes with, so that results do not depend on how a prompt is split; oneDNN treats
+// a single row apart.
 #ifndef SALAMANDER_KERNELS_CPU_MATMUL_H_
 #define SALAMANDER_KERNELS_CPU_MATMUL_H_
 

@@ -25,7 +25,7 @@ inline __attribute__((always_inline)) void GemmBlock(int64_t k, GemmA a, const f
   typename V::Float sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) {
       if constexpr (kStart == GemmStart::kZero) {
         sum[i][j] = V::Set(0);
@@ -38,18 +38,18 @@ inline __attribute__((always_inline)) void GemmBlock(int64_t k, GemmA a, const f
   }
   for (int64_t l = 0; l < k; ++l) {
     typename V::Float row[kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) row[j] = V::Load(b + l * b_row + j * V::kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
       const auto x = V::Set(a.data[i * a.row + l * a.step]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) sum[i][j] = V::Fma(x, row[j], sum[i][j]);
     }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) V::Store(c + i * c_row + j * V::kLanes, sum[i][j]);
   }
 }
@@ -71,24 +71,26 @@ void GemmStrip(int64_t m, int64_t k, GemmA a, const float* b, int64_t b_row, flo
   }
 }
 
-// n is a multiple of V::kLanes. Blocks of 4 x 4, 4 x 3, 8 x 2 or 16 x 1 vectors keep 12 to 16 sums in flight, enough to
-// cover the latency of two multiply-adds a cycle, in 32 registers; with 16 registers (kLanes < 16) 4 x 2 and 8 x 1.
+// n is a multiple of V::kLanes. Blocks hold 12 to 16 vectors of sums (8 to 12 with 16 registers): enough to cover the
+// latency of two multiply-adds a cycle, and few enough to stay in registers. One or two rows take wider blocks.
 template <class V, GemmStart kStart = GemmStart::kZero>
 void Gemm(int64_t m, int64_t n, int64_t k, GemmA a, const float* b, int64_t b_row, float* c, int64_t c_row,
           const float* row_scale = nullptr) {
-  constexpr bool kManyRegisters = V::kLanes >= 16;
-  constexpr int kWidest = kManyRegisters ? 4 : 2;
+  const auto strip = [&]<int kRows, int kVectors>(int64_t j) {
+    GemmStrip<V, kStart, kRows, kVectors>(m, k, a, b + j, b_row, c + j, c_row, row_scale);
+    return j + kVectors * V::kLanes;
+  };
   int64_t j = 0;
-  for (; j + kWidest * V::kLanes <= n; j += kWidest * V::kLanes) {
-    GemmStrip<V, kStart, 4, kWidest>(m, k, a, b + j, b_row, c + j, c_row, row_scale);
-  }
-  const int64_t vectors = (n - j) / V::kLanes;
-  if constexpr (kManyRegisters) {
-    if (vectors == 3) GemmStrip<V, kStart, 4, 3>(m, k, a, b + j, b_row, c + j, c_row, row_scale);
-    if (vectors == 2) GemmStrip<V, kStart, 8, 2>(m, k, a, b + j, b_row, c + j, c_row, row_scale);
-  }
-  if (vectors == 1) {
-    GemmStrip<V, kStart, kManyRegisters ? 16 : 8, 1>(m, k, a, b + j, b_row, c + j, c_row, row_scale);
+  if constexpr (V::kLanes >= 16) {  // 32 registers
+    while (j + 4 * V::kLanes <= n) j = strip.template operator()<4, 4>(j);
+    if (j + 3 * V::kLanes <= n) j = strip.template operator()<4, 3>(j);
+    if (j + 2 * V::kLanes <= n) j = strip.template operator()<8, 2>(j);
+    if (j < n) strip.template operator()<16, 1>(j);
+  } else {
+    while (m == 1 && j + 8 * V::kLanes <= n) j = strip.template operator()<1, 8>(j);
+    while (m <= 3 && j + 4 * V::kLanes <= n) j = strip.template operator()<2, 4>(j);
+    while (j + 2 * V::kLanes <= n) j = strip.template operator()<4, 2>(j);
+    if (j < n) strip.template operator()<8, 1>(j);
   }
 }
 
