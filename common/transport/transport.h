@@ -31,7 +31,8 @@ class IncomingMessage {
  public:
   virtual ~IncomingMessage() = default;  // Not answered: refused.
   virtual size_t payload_bytes() const = 0;
-  // Receives into `memory` (payload_bytes() long), which stays valid until `done`. OK: all bytes are there.
+  // Receives into `memory` (payload_bytes() long), which stays valid until `done`. OK: all bytes are there; if the
+  // sender gave up meanwhile, perhaps not those it meant (which is why items carry checksums).
   virtual void Receive(absl::Span<std::byte> memory, std::function<void(absl::Status)> done) = 0;
   // The payload is dropped; nothing is written anywhere. The sender's Send completes all the same.
   virtual void Refuse() = 0;

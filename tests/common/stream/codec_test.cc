@@ -100,6 +100,18 @@ TEST(Lossless, ShrinksNormalNumbersAndHardlyGrowsOthers) {
   EXPECT_LE(EncodeWith(PortableTileKernels(), shape, any).size(), any.size() * 1.001);
 }
 
+TEST(Lossless, RefusesEveryOtherLength) {
+  const ItemShape shape{v1::ELEMENT_TYPE_BFLOAT16, 256};
+  const std::vector<std::byte> raw = Input(shape.type, Kind::kWide, 300, 1);
+  const std::vector<std::byte> encoded = EncodeWith(PortableTileKernels(), shape, raw);
+  std::vector<std::byte> decoded(raw.size());
+  for (size_t length = 0; length <= encoded.size() + 3; ++length) {
+    std::vector<std::byte> bytes = encoded;
+    bytes.resize(length);
+    EXPECT_EQ(DecodeWith(PortableTileKernels(), shape, bytes, decoded).ok(), length == encoded.size()) << length;
+  }
+}
+
 TEST(Lossless, AnyBytesAreSafeAndEveryInstructionSetAgreesOnThem) {
   std::mt19937_64 random(11);
   for (int round = 0; round < 4000; ++round) {

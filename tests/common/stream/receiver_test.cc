@@ -131,13 +131,16 @@ TEST_F(ReceiverTest, FinishedSpanWithAllItemsIsFine) {
 
 TEST_F(ReceiverTest, DuplicatesAreDropped) {
   Build({.seed = 1, .duplicate = 1});
-  Request request(*to, 5, {kItem});
+  const ItemId next{v1::ITEM_KIND_STATE, 4, 7};
+  Request request(*to, 5, {kItem, next});
   ASSERT_TRUE(Publish(Item(5, kItem, bytes, *to, request)).ok());
-  ASSERT_TRUE(request.WaitReceived(1));
+  // One decoder works in order of arrival: with this one done, nothing of the first is left.
+  ASSERT_TRUE(Publish(Item(5, next, bytes, *to, request)).ok());
+  ASSERT_TRUE(request.WaitReceived(2));
   EXPECT_TRUE(request.subscription->complete());
   EXPECT_EQ(request.memory[0], bytes);
-  EXPECT_EQ(to->stats.refused_duplicate, 1);
-  EXPECT_EQ(to->stats.received[v1::CODEC_RAW].items, 1);
+  EXPECT_EQ(to->stats.refused_duplicate, 2);
+  EXPECT_EQ(to->stats.received[v1::CODEC_RAW].items, 2);
 }
 
 TEST_F(ReceiverTest, StaleEpochsAndOtherInstancesAreRefused) {
