@@ -132,6 +132,7 @@ struct KernelTable {
   void (*silu_mul)(const float* gate, const float* up, float* out, int64_t count);
   // out [dim] = mean of `count` rows at a and `count` rows at b.
   void (*mean_of_rows)(const float* a, const float* b, int64_t count, int64_t dim, float* out);
+  // The exponentials that the others are built on, for tests of their accuracy.
   void (*exp)(const float* x, float* out, int64_t count);
   void (*exp2)(const float* x, float* out, int64_t count);
 

@@ -152,6 +152,23 @@ TEST_P(SparseAttentionTest, SelectsTheSameForManyRowsAsForOne) {
   }
 }
 
+// Beyond 32 pages log-sum-exps are taken in ranges and combined, and blocks are valued in ranges.
+TEST_P(SparseAttentionTest, SelectsInLongContexts) {
+  const SparseShape shape = Shape(4, 1, 32, 1, 2, 6);
+  const int64_t tokens = 66 * kPageTokens + 300;
+  PagedContext context(*ops_, shape, tokens, 30);
+  context.Append(0, tokens);
+  Array q(*ops_, 40, 128, Random(40 * 128, 31, 40));  // large: ranges differ in their maxima
+  for (int64_t position : {33 * kPageTokens, 64 * kPageTokens + 130, tokens - 40}) {
+    const SparseRows tile = {0, 40, position, context.pages()}, single = {7, 1, position + 7, context.pages()};
+    const std::vector<int32_t> blocks = Select(shape, q, absl::MakeConstSpan(&tile, 1));
+    const std::vector<int32_t> alone = Select(shape, q, absl::MakeConstSpan(&single, 1));
+    ExpectChoice(shape, context, q, blocks.data(), 7, position + 7, position + 8);
+    EXPECT_TRUE(std::equal(&alone[7 * shape.top_blocks], &alone[8 * shape.top_blocks], &blocks[7 * shape.top_blocks]));
+    if (HasFatalFailure()) return;
+  }
+}
+
 // Forced blocks alone, more forced blocks than places, no forced block before own, and zero scores everywhere.
 TEST_P(SparseAttentionTest, SelectsAtTheEdgesOfTheConfiguration) {
   for (const SparseShape& shape : {Shape(4, 1, 32, 1, 2, 0), Shape(4, 1, 32, 3, 2, 1), Shape(4, 1, 32, 0, 0, 3),
