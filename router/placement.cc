@@ -16,8 +16,16 @@ std::vector<WorkerView> OfRole(const std::vector<WorkerView>& workers, v1::Worke
   return chosen;
 }
 
-bool AnyReady(const std::vector<WorkerView>& workers) {
-  return std::any_of(workers.begin(), workers.end(), [](const WorkerView& worker) { return worker.last->ready(); });
+// A worker that warms its link to a peer which has just joined is ready again in a moment: worth waiting in the queue.
+constexpr double kWarmingSeconds = 5;
+
+bool AnyReadyOrWarming(const std::vector<WorkerView>& workers) {
+  return std::any_of(workers.begin(), workers.end(),
+                     [](const WorkerView& worker) { return worker.seconds_unready < kWarmingSeconds; });
+}
+
+absl::Status NoneReady(v1::WorkerRole role) {
+  return absl::UnavailableError(absl::StrCat("no ", RoleName(role), " worker is ready"));
 }
 
 // Those that are ready and have room for so many tokens.
@@ -31,7 +39,7 @@ std::vector<WorkerView> WithRoom(const std::vector<WorkerView>& workers, int64_t
 
 absl::Status CheckRole(const std::vector<WorkerView>& workers, v1::WorkerRole role, int64_t tokens,
                        const std::string& field) {
-  if (!AnyReady(workers)) return absl::UnavailableError(absl::StrCat("no ", RoleName(role), " worker is ready"));
+  if (!AnyReadyOrWarming(workers)) return NoneReady(role);
   const WorkerView* largest = nullptr;
   for (const WorkerView& worker : workers) {
     if (RequestBytes(*worker.hello, tokens) <= worker.hello->request_memory_bytes()) return absl::OkStatus();
@@ -47,6 +55,7 @@ absl::Status CheckRole(const std::vector<WorkerView>& workers, v1::WorkerRole ro
 
 absl::Status NoRoom(const std::vector<WorkerView>& workers, v1::WorkerRole role, int64_t tokens) {
   if (workers.empty()) return absl::UnavailableError(absl::StrCat("no ", RoleName(role), " worker is left"));
+  if (!AnyReadyOrWarming(workers)) return NoneReady(role);
   return absl::ResourceExhaustedError(
       absl::StrCat("no ", RoleName(role), " worker has room for ", tokens, " tokens now"));
 }

@@ -57,7 +57,7 @@ absl::Status Registry::Add(const v1::WorkerHello& hello, const std::shared_ptr<W
     }
     worker.hello = std::make_shared<v1::WorkerHello>(hello);
     worker.link = link;
-    worker.heard = clock_->Now();
+    worker.heard = worker.ready_at = clock_->Now();
     worker.last = std::make_shared<v1::Heartbeat>();
 
     v1::RouterMessage welcome;
@@ -83,6 +83,7 @@ void Registry::Beat(InstanceId instance, const WorkerLink* link, const v1::Heart
     }
     worker.last = std::make_shared<v1::Heartbeat>(heartbeat);
     worker.heard = clock_->Now();
+    if (heartbeat.ready()) worker.ready_at = worker.heard;
     worker.load->bytes_since_beat = 0;
   }
   on_change_();
@@ -159,6 +160,7 @@ std::vector<WorkerView> Registry::Workers() const {
       views.push_back({.hello = worker.hello,
                        .last = worker.last,
                        .seconds_since_heartbeat = now - worker.heard,
+                       .seconds_unready = worker.last->ready() ? 0 : now - worker.ready_at,
                        .running_requests = worker.load->requests,
                        .outstanding_tokens = worker.load->tokens,
                        .free_memory_bytes = worker.last->free_memory_bytes() - worker.load->bytes_since_beat,

@@ -43,6 +43,8 @@ struct WorkerView {
   std::shared_ptr<const v1::WorkerHello> hello;
   std::shared_ptr<const v1::Heartbeat> last;  // an empty one before the first
   double seconds_since_heartbeat = 0;
+  // 0 while it is ready; else since it was, or since it joined.
+  double seconds_unready = 0;
   // This router's own requests on it, and their prompt tokens that it has not finished.
   int64_t running_requests = 0;
   int64_t outstanding_tokens = 0;
@@ -130,6 +132,7 @@ class Registry {
     std::shared_ptr<WorkerClient> client;
     std::shared_ptr<const v1::Heartbeat> last;
     double heard = 0;
+    double ready_at = 0;  // when it was ready last, or joined
     std::shared_ptr<WorkerLoad> load = std::make_shared<WorkerLoad>();
   };
 

@@ -46,6 +46,8 @@ void ConfigureServer(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   // Accepts our clients' pings, with room for jitter; faster ones are a misbehaving client's.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kKeepaliveTimeMs / 2);
+  // gRPC's own bandwidth probes count as pings too: a quiet stream of a long prefill must not die of "too many pings".
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   grpc::ResourceQuota quota("salamander_server");
   quota.Resize(kReceiveMemoryBytes);
   quota.SetMaxThreads(kMaxBlockingThreads);

@@ -21,9 +21,12 @@ TEST(Placer, SaysAtOnceWhoIsMissing) {
   EXPECT_EQ(placer.CheckPossible(demand), absl::UnavailableError("no decode worker is ready"));
   EXPECT_EQ(placer.Place(demand).status().code(), absl::StatusCode::kUnavailable);
   const auto d0 = members.Join(Hello(v1::WORKER_ROLE_DECODE, "d0", 2), {});
-  EXPECT_EQ(placer.CheckPossible(demand), absl::UnavailableError("no decode worker is ready"));
-  // One that is only not ready may become so: worth waiting in the queue.
+  // One that has just joined, or stopped being ready, will be so in a moment: worth waiting in the queue, for a while.
+  EXPECT_TRUE(placer.CheckPossible(demand).ok());
   EXPECT_EQ(placer.Place(demand).status().code(), absl::StatusCode::kResourceExhausted);
+  members.clock.Advance(5);
+  EXPECT_EQ(placer.CheckPossible(demand), absl::UnavailableError("no decode worker is ready"));
+  EXPECT_EQ(placer.Place(demand).status(), absl::UnavailableError("no decode worker is ready"));
   members.registry.Beat(2, d0.get(), ReadyBeat());
   EXPECT_TRUE(placer.CheckPossible(demand).ok());
   EXPECT_TRUE(placer.Place(demand).ok());

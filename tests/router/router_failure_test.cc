@@ -236,7 +236,7 @@ TEST_F(RouterFailureTest, AFullQueueRefusesAtOnceWithAHint) {
   Start({}, {.hang_at = Stage::kAfterOne}, options);
   grpc::ClientContext running, waiting;
   auto running_reader = stub_->Generate(&running, Tokens(10));
-  ASSERT_TRUE(WaitForStatus([](const v1::GetStatusResponse& status) { return status.running_requests() == 1; }));
+  ASSERT_TRUE(decode_[0]->WaitForStreams(1));
   auto waiting_reader = stub_->Generate(&waiting, Tokens(10));
   ASSERT_TRUE(WaitForStatus([](const v1::GetStatusResponse& status) { return status.queued_requests() == 1; }));
   const Answer refused = Generate(Tokens(10));
