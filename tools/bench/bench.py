@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Measures this machine and writes docs/benchmarks.md: every number beside its floor, with the command that made it.
 
-Each benchmark program prints Markdown, but for engine_bench, whose JSON lines become one table here.
+engine_bench's JSON lines become one table; what the other programs print is shown as it is. oneDNN's yardsticks run on
+one thread like ours (OMP_NUM_THREADS).
 """
 import argparse
 import datetime
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -27,7 +29,7 @@ Written by `make bench`; run it again to have this machine's numbers. Times are 
 ENGINE = """
 ## Whole model, one process
 
-`{command}`
+`OMP_NUM_THREADS=1 {command}`
 
 The floor is the time of the same matrix products alone, measured in the same run. "Inner" is the share of the time spent
 in matrix products or in the inner loops of stage 1 and stage 2. {rates}
@@ -40,7 +42,8 @@ in matrix products or in the inner loops of stage 1 and stage 2. {rates}
 
 def run(command):
     print("bench:", " ".join(command), file=sys.stderr, flush=True)
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800).stdout
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800, env=environment).stdout
 
 
 def shown(command, root):
@@ -90,7 +93,10 @@ def main():
     for title, program in (("Kernels, one thread", "kernels_bench"), ("Streams: codecs, checksum, UCX", "stream_bench"),
                            ("Router, with workers that answer at once", "router_bench")):
         command = [str(binaries / program)]
-        parts.append(f"\n## {title}\n\n`{shown(command, root)}`\n\n{run(command).strip()}\n")
+        output = run(command).strip()
+        if "|---" not in output:
+            output = f"```\n{output}\n```"
+        parts.append(f"\n## {title}\n\n`OMP_NUM_THREADS=1 {shown(command, root)}`\n\n{output}\n")
     args.out.write_text("".join(parts))
     print(f"bench: wrote {args.out}", file=sys.stderr)
 
