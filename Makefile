@@ -10,6 +10,9 @@ PACKAGES := g++ cmake ninja-build ccache pkg-config git python3 python3-venv cla
   libucx-dev prometheus-cpp-dev libdnnl-dev libsentencepiece-dev libxxhash-dev libspdlog-dev \
   nlohmann-json3-dev libgtest-dev libgmock-dev
 
+PROGRAMS := $(addprefix bin/,salamander salamander-router salamander-prefill-worker salamander-decode-worker \
+  libsalamander_sentencepiece.so)
+
 .PHONY: help deps build test demo bench lint sanitize python clean
 
 help:
@@ -39,7 +42,9 @@ python: deps
 test: build python lint
 	$(CTEST) --test-dir $(BUILD) -j $(JOBS)
 
-demo: build
+# Builds the programs only: the tests are most of a first build.
+demo: deps $(BUILD)/build.ninja
+	ninja -C $(BUILD) -j $(JOBS) $(PROGRAMS)
 	python3 tools/demo/demo.py --bin $(BUILD)/bin
 
 bench: build
