@@ -3,12 +3,15 @@ find_program(CCACHE ccache)
 if(CCACHE)
   # Paths relative to the source folder, so that clones in different folders share objects.
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE})
-  add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-ffile-prefix-map=${CMAKE_SOURCE_DIR}=.>)
 endif()
 
 set(SALAMANDER_WARNINGS -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers)
 if(SALAMANDER_SANITIZER)
-  add_compile_options(-fsanitize=${SALAMANDER_SANITIZER} -fno-omit-frame-pointer -g -O1)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${SALAMANDER_SANITIZER}>
+                      $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer> $<$<COMPILE_LANGUAGE:CXX>:-g>
+                      $<$<COMPILE_LANGUAGE:CXX>:-O1>)
   add_link_options(-fsanitize=${SALAMANDER_SANITIZER})
 endif()
 

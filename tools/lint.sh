@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 failed=0
 
 # clang-format of Debian 12 (14), so that machines agree.
-if ! git ls-files -z '*.h' '*.cc' | xargs -0 clang-format --dry-run -Werror; then
+if ! git ls-files -z '*.h' '*.cc' '*.cu' '*.cuh' | xargs -0 clang-format --dry-run -Werror; then
   echo "lint: run clang-format -i on the files above"
   failed=1
 fi

@@ -40,7 +40,7 @@ def check(path):
     lines = text.count("\n")
     if lines > MAX_LINES:
         faults.append(f"{path}: {lines} lines, the limit is {MAX_LINES}")
-    if path.endswith(".h"):
+    if path.endswith((".h", ".cuh")):
         guard = "SALAMANDER_" + re.sub(r"[/.]", "_", path).upper() + "_"
         if f"#ifndef {guard}\n#define {guard}\n" not in text:
             faults.append(f"{path}: include guard is not {guard}")
@@ -55,7 +55,7 @@ def check(path):
 
 
 def main():
-    files = subprocess.run(["git", "ls-files", "*.h", "*.cc", "*.py"], capture_output=True, text=True, check=True)
+    files = subprocess.run(["git", "ls-files", "*.h", "*.cc", "*.cu", "*.cuh", "*.py"], capture_output=True, text=True, check=True)
     faults = [fault for path in files.stdout.split() for fault in check(path)]
     print("\n".join(faults), end="\n" if faults else "")
     return 1 if faults else 0
