@@ -40,22 +40,24 @@ struct KvLayout {
   DType type = DType::kFloat32;
 
   // Bytes of one tile: the keys, or the values, of one block and head.
-  int64_t tile_bytes() const { return kBlockTokens * head_dim * DTypeBytes(type); }
-  int64_t block_bytes() const { return kv_heads * 2 * tile_bytes(); }
+  constexpr int64_t tile_bytes() const { return kBlockTokens * head_dim * DTypeBytes(type); }
+  constexpr int64_t block_bytes() const { return kv_heads * 2 * tile_bytes(); }
   // Keys and values of one token, all heads.
-  int64_t token_bytes() const { return kv_heads * 2 * head_dim * DTypeBytes(type); }
-  int64_t page_bytes() const { return kPageBlocks * block_bytes() + (kPageK1 + kPageK2) * row_bytes() * kv_heads; }
+  constexpr int64_t token_bytes() const { return kv_heads * 2 * head_dim * DTypeBytes(type); }
+  constexpr int64_t page_bytes() const {
+    return kPageBlocks * block_bytes() + (kPageK1 + kPageK2) * row_bytes() * kv_heads;
+  }
 
   // Offsets in a page. `block`, `k1` and `k2` count inside the page.
-  int64_t keys(int64_t block, int64_t head) const { return block * block_bytes() + head * 2 * tile_bytes(); }
-  int64_t values(int64_t block, int64_t head) const { return keys(block, head) + tile_bytes(); }
-  int64_t k1(int64_t head, int64_t window) const {
+  constexpr int64_t keys(int64_t block, int64_t head) const { return block * block_bytes() + head * 2 * tile_bytes(); }
+  constexpr int64_t values(int64_t block, int64_t head) const { return keys(block, head) + tile_bytes(); }
+  constexpr int64_t k1(int64_t head, int64_t window) const {
     return kPageBlocks * block_bytes() + (head * kPageK1 + window) * row_bytes();
   }
-  int64_t k2(int64_t head, int64_t window) const {
+  constexpr int64_t k2(int64_t head, int64_t window) const {
     return kPageBlocks * block_bytes() + kv_heads * kPageK1 * row_bytes() + (head * kPageK2 + window) * row_bytes();
   }
-  int64_t row_bytes() const { return head_dim * DTypeBytes(type); }
+  constexpr int64_t row_bytes() const { return head_dim * DTypeBytes(type); }
 };
 
 }  // namespace salamander::kernels
