@@ -8,7 +8,10 @@
 // activation_type() (float32 on the CPU), row-major; weights are prepared once; states and logits are float32.
 //
 // Ragged rows: ops that look at earlier context take a list of Rows, one per sequence. A prefill is one entry with
-// many rows, a decode step many entries with one row each.
+// many rows, a decode step many entries with one row each. An entry with no rows is padding.
+//
+// Repeats: a device may record the ops between BeginRepeat and EndRepeat and replay them as one (a CUDA graph). See
+// RepeatKey.
 #ifndef SALAMANDER_KERNELS_OPS_H_
 #define SALAMANDER_KERNELS_OPS_H_
 
@@ -57,7 +60,7 @@ struct SparseRows {
   int64_t row = 0;
   int64_t rows = 0;
   int64_t position = 0;
-  // Host array of the layer's pages (pointers to device memory), enough for position + rows tokens.
+  // Device array of the layer's pages, enough for position + rows tokens.
   std::byte* const* pages = nullptr;
 };
 struct LightningRows {
@@ -87,6 +90,16 @@ struct LightningShape {
   std::vector<float> slopes;  // per head: decay is exp(-slope) a token
 };
 
+// Names a sequence of ops that comes again and again, a decode step say. Under one key the ops are the same, in the
+// same order, with the same shapes, weights and buffers; only what lists say differs: tokens, positions, and of
+// sequences everything. Every list has `rows` entries, each with at most one row, and no sequence exceeds max_tokens.
+struct RepeatKey {
+  int64_t rows = 0;
+  int64_t max_tokens = 0;
+  int variant = 0;  // tells apart callers' sequences of ops that are alike in the other two
+  auto operator<=>(const RepeatKey&) const = default;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -102,6 +115,14 @@ class Ops {
   virtual absl::Status CopyToHost(void* to_host, const void* from, int64_t bytes) = 0;
   virtual absl::Status Zero(void* memory, int64_t bytes) = 0;
   virtual absl::Status Synchronize() = 0;
+  // Device memory that the backend keeps for itself, beside what Allocate gave and weights.
+  virtual int64_t own_bytes() const { return 0; }
+
+  // Whether repeats are worth padding a batch for, so that few keys serve all sizes.
+  virtual bool records_repeats() const { return false; }
+  // Between the two only ops from MatMul on are called. EndRepeat also after a failure in between.
+  virtual absl::Status BeginRepeat(const RepeatKey&) { return absl::OkStatus(); }
+  virtual absl::Status EndRepeat() { return absl::OkStatus(); }
 
   // --- weights and matrix products
   // Stacks the parts along their output features; all have the same number of inputs.
@@ -135,12 +156,13 @@ class Ops {
                                  absl::Span<const LightningRows> sequences, const Matrix& out) = 0;
 
   // --- InfLLM-V2 (arXiv 2509.24663)
-  // Writes rows of k and v [n, kv_heads·dim] into the pages at their positions.
+  // Writes rows of k and v [n, kv_heads·dim] into the pages at their positions. The rest of a last block that these
+  // rows begin becomes zero.
   virtual absl::Status AppendKv(const SparseShape& shape, const Matrix& k, const Matrix& v,
                                 absl::Span<const SparseRows> sequences) = 0;
-  // Computes the K1 and K2 windows that end in (from, to] tokens, from keys in the pages: all windows whole in `to`
-  // tokens and not whole in `from`.
-  virtual absl::Status PoolTiers(const SparseShape& shape, std::byte* const* pages, int64_t from, int64_t to) = 0;
+  // Computes, from keys in the pages, the K1 and K2 windows of each sequence that end in its rows: those whole in
+  // position + rows tokens and not whole in `position`.
+  virtual absl::Status PoolTiers(const SparseShape& shape, absl::Span<const SparseRows> sequences) = 0;
   // Stage 1: scores over K2 and K1, pooled to blocks, running top-k; no [rows, windows] array is kept. The lower block
   // wins ties. blocks: [n, kv_heads, top_blocks] int32, ascending, padded with -1. Tiers must reach every row.
   virtual absl::Status SelectBlocks(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,6 +9,14 @@
 #include "common/engine/layer_pass.h"
 
 namespace salamander::engine {
+namespace {
+
+// Repeats are told apart by length from here on.
+constexpr int64_t kShortestRepeat = 8192;
+
+int64_t RoundUpToPowerOfTwo(int64_t value) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(value))); }
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<DecodeForward>> DecodeForward::Create(const Model& model, MemoryLedger& ledger,
                                                                      int64_t max_batch) {
@@ -41,48 +51,72 @@ absl::StatusOr<absl::Span<const float>> DecodeForward::Step(absl::Span<const Dec
   const int64_t count = static_cast<int64_t>(rows.size());
   RETURN_IF_ERROR(CheckCount(count));
   RETURN_IF_ERROR(CheckRows(rows));
-  std::vector<int32_t> tokens;
-  std::vector<int64_t> positions;
-  for (const DecodeRow& row : rows) {
-    tokens.push_back(row.token);
-    positions.push_back(row.position);
-  }
-  LayerPass pass(*model_, *workspace_, *activations_, count);
-  RETURN_IF_ERROR(pass.Embed(tokens));
-  for (int64_t layer = 0; layer < model_->layers(); ++layer) {
-    RETURN_IF_ERROR(pass.Project(layer, positions));
-    if (model_->is_sparse(layer)) {
-      RETURN_IF_ERROR(SparseLayer(pass, layer, rows));
-    } else {
-      RETURN_IF_ERROR(LightningLayer(pass, layer, rows));
-    }
-    RETURN_IF_ERROR(pass.Finish(layer, count));
-  }
-  return Logits(pass, count, /*add_output=*/true);
+  Batch batch = MakeBatch(rows);
+  kernels::Ops& ops = model_->ops();
+  RETURN_IF_ERROR(ops.BeginRepeat(batch.key));
+  const absl::Status run = Run(batch);
+  const absl::Status ended = ops.EndRepeat();
+  RETURN_IF_ERROR(run);
+  RETURN_IF_ERROR(ended);
+  return ReadLogits(count);
 }
 
-absl::Status DecodeForward::SparseLayer(LayerPass& pass, int64_t layer, absl::Span<const DecodeRow> rows) {
-  std::vector<kernels::SparseRows> all, sparse, dense;
+DecodeForward::Batch DecodeForward::MakeBatch(absl::Span<const DecodeRow> rows) const {
+  Batch batch;
+  batch.rows = rows;
+  int64_t size = static_cast<int64_t>(rows.size()), longest = kShortestRepeat;
+  if (model_->ops().records_repeats()) size = std::min(RoundUpToPowerOfTwo(size), max_batch_);
+  // Rows that only fill up the batch: some token, at a position of its own, of no sequence.
+  batch.tokens.resize(size, 0);
+  batch.positions.resize(size, 0);
   for (size_t i = 0; i < rows.size(); ++i) {
-    const DecodeRow& row = rows[i];
-    const int64_t tokens = row.position + 1;
-    const kernels::SparseRows entry = {static_cast<int64_t>(i), 1, row.position, row.sequence->pages(layer)};
-    all.push_back(entry);
-    (tokens >= model_->config().dense_len ? sparse : dense).push_back(entry);
+    batch.tokens[i] = rows[i].token;
+    batch.positions[i] = rows[i].position;
+    longest = std::max(longest, rows[i].sequence->max_tokens());
+    (rows[i].position + 1 >= model_->config().dense_len ? batch.any_sparse : batch.any_dense) = true;
+  }
+  batch.key = {.rows = size,
+               .max_tokens = RoundUpToPowerOfTwo(longest),
+               .variant = (batch.any_sparse ? 1 : 0) + (batch.any_dense ? 2 : 0)};
+  return batch;
+}
+
+absl::Status DecodeForward::Run(const Batch& batch) {
+  LayerPass pass(*model_, *workspace_, *activations_, batch.size());
+  RETURN_IF_ERROR(pass.Embed(batch.tokens));
+  for (int64_t layer = 0; layer < model_->layers(); ++layer) {
+    RETURN_IF_ERROR(pass.Project(layer, batch.positions));
+    if (model_->is_sparse(layer)) {
+      RETURN_IF_ERROR(SparseLayer(pass, layer, batch));
+    } else {
+      RETURN_IF_ERROR(LightningLayer(pass, layer, batch));
+    }
+    RETURN_IF_ERROR(pass.Finish(layer, batch.size()));
+  }
+  return pass.Logits(/*add_output=*/true, logits_.as<float>());
+}
+
+absl::Status DecodeForward::SparseLayer(LayerPass& pass, int64_t layer, const Batch& batch) {
+  // Each list has an entry for every row; one without rows where the list is not for it.
+  std::vector<kernels::SparseRows> all(batch.size()), tiers(batch.size()), sparse(batch.size()), dense(batch.size());
+  for (size_t i = 0; i < batch.rows.size(); ++i) {
+    const DecodeRow& row = batch.rows[i];
+    all[i] = {static_cast<int64_t>(i), 1, row.position, row.sequence->pages(layer)};
+    tiers[i] = row.sequence->TakeTierRows(layer, row.position + 1);
+    (row.position + 1 >= model_->config().dense_len ? sparse : dense)[i] = all[i];
   }
   RETURN_IF_ERROR(pass.AppendKv(layer, all));
-  for (const DecodeRow& row : rows) {
-    const bool begins_block = row.position % kernels::kBlockTokens == 0;
-    if (begins_block) RETURN_IF_ERROR(row.sequence->ZeroTail(layer, row.position + 1));
-    RETURN_IF_ERROR(row.sequence->ExtendTiers(layer, row.position + 1));
-  }
+  RETURN_IF_ERROR(model_->ops().PoolTiers(model_->sparse_shape(), tiers));
+  if (!batch.any_sparse) sparse.clear();
+  if (!batch.any_dense) dense.clear();
   return pass.Attend(layer, sparse, dense);
 }
 
-absl::Status DecodeForward::LightningLayer(LayerPass& pass, int64_t layer, absl::Span<const DecodeRow> rows) {
-  std::vector<kernels::LightningRows> entries;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    entries.push_back({static_cast<int64_t>(i), 1, rows[i].position, rows[i].sequence->state(layer)});
+absl::Status DecodeForward::LightningLayer(LayerPass& pass, int64_t layer, const Batch& batch) {
+  std::vector<kernels::LightningRows> entries(batch.size());
+  for (size_t i = 0; i < batch.rows.size(); ++i) {
+    const DecodeRow& row = batch.rows[i];
+    entries[i] = {static_cast<int64_t>(i), 1, row.position, row.sequence->state(layer)};
   }
   return pass.Recur(layer, entries);
 }
@@ -99,7 +133,8 @@ absl::StatusOr<absl::Span<const float>> DecodeForward::LogitsOf(absl::Span<const
 
   LayerPass pass(*model_, *workspace_, *activations_, count);
   RETURN_IF_ERROR(ops.CopyToDevice(pass.hidden().data, raw.data(), count * row_bytes));
-  return Logits(pass, count, /*add_output=*/false);  // Synchronizes before `raw` ends.
+  RETURN_IF_ERROR(pass.Logits(/*add_output=*/false, logits_.as<float>()));
+  return ReadLogits(count);  // Synchronizes before `raw` ends.
 }
 
 absl::Status DecodeForward::CheckCount(int64_t rows) const {
@@ -108,10 +143,9 @@ absl::Status DecodeForward::CheckCount(int64_t rows) const {
       absl::StrCat("rows of a decode batch must be in [1, ", max_batch_, "], got ", rows));
 }
 
-absl::StatusOr<absl::Span<const float>> DecodeForward::Logits(LayerPass& pass, int64_t rows, bool add_output) {
+absl::StatusOr<absl::Span<const float>> DecodeForward::ReadLogits(int64_t rows) {
   kernels::Ops& ops = model_->ops();
   const int64_t count = rows * model_->config().vocab_size;
-  RETURN_IF_ERROR(pass.Logits(add_output, logits_.as<float>()));
   RETURN_IF_ERROR(ops.CopyToHost(host_logits_.data(), logits_.data(), count * static_cast<int64_t>(sizeof(float))));
   RETURN_IF_ERROR(ops.Synchronize());
   return absl::MakeConstSpan(host_logits_.data(), count);

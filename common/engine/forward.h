@@ -136,12 +136,25 @@ class DecodeForward {
   absl::StatusOr<absl::Span<const float>> LogitsOf(absl::Span<const float* const> hidden_rows);
 
  private:
+  // A step's rows and, where the device records repeats, more that fill it up to a size that comes again.
+  struct Batch {
+    absl::Span<const DecodeRow> rows;
+    std::vector<int32_t> tokens;
+    std::vector<int64_t> positions;
+    bool any_sparse = false, any_dense = false;
+    kernels::RepeatKey key;
+
+    int64_t size() const { return static_cast<int64_t>(tokens.size()); }
+  };
+
   DecodeForward() = default;
+  Batch MakeBatch(absl::Span<const DecodeRow> rows) const;
   absl::Status CheckCount(int64_t rows) const;
   absl::Status CheckRows(absl::Span<const DecodeRow> rows) const;
-  absl::Status SparseLayer(LayerPass& pass, int64_t layer, absl::Span<const DecodeRow> rows);
-  absl::Status LightningLayer(LayerPass& pass, int64_t layer, absl::Span<const DecodeRow> rows);
-  absl::StatusOr<absl::Span<const float>> Logits(LayerPass& pass, int64_t rows, bool add_output);
+  absl::Status Run(const Batch& batch);
+  absl::Status SparseLayer(LayerPass& pass, int64_t layer, const Batch& batch);
+  absl::Status LightningLayer(LayerPass& pass, int64_t layer, const Batch& batch);
+  absl::StatusOr<absl::Span<const float>> ReadLogits(int64_t rows);
 
   const Model* model_ = nullptr;
   int64_t max_batch_ = 0;

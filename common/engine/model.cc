@@ -60,7 +60,8 @@ int64_t Model::state_bytes() const {
 
 int64_t Model::SequenceBytes(int64_t tokens) const {
   const int64_t pages = (tokens + kernels::kPageTokens - 1) / kernels::kPageTokens;
-  return config_.CountLayers(model::LayerKind::kSparse) * pages * page_bytes() +
+  const int64_t page_and_its_entry = page_bytes() + static_cast<int64_t>(sizeof(std::byte*));
+  return config_.CountLayers(model::LayerKind::kSparse) * pages * page_and_its_entry +
          config_.CountLayers(model::LayerKind::kLightning) * state_bytes();
 }
 

@@ -38,6 +38,7 @@ absl::StatusOr<std::unique_ptr<Sequence>> Sequence::Create(const Model& model, M
     }
     sequence->page_memory_.push_back(std::move(memory));
   }
+  RETURN_IF_ERROR(sequence->WritePageTables(ledger));
   return sequence;
 }
 
@@ -58,29 +59,33 @@ absl::Span<std::byte> Sequence::State(int64_t layer) {
   return absl::MakeSpan(states_[layer].as<std::byte>(), states_[layer].bytes());
 }
 
-absl::Status Sequence::ZeroTail(int64_t layer, int64_t tokens) {
-  const int64_t used = tokens % kBlockTokens;
-  if (used == 0) return absl::OkStatus();
-  const kernels::KvLayout& layout = model_.sparse_shape().kv;
-  const int64_t block = tokens / kBlockTokens % kPageBlocks;
-  std::byte* page = pages_[layer][tokens / kPageTokens];
-  const int64_t from = used * layout.row_bytes();
-  for (int64_t head = 0; head < layout.kv_heads; ++head) {
-    RETURN_IF_ERROR(model_.ops().Zero(page + layout.keys(block, head) + from, layout.tile_bytes() - from));
-    RETURN_IF_ERROR(model_.ops().Zero(page + layout.values(block, head) + from, layout.tile_bytes() - from));
+absl::Status Sequence::WritePageTables(MemoryLedger& ledger) {
+  kernels::Ops& ops = model_.ops();
+  std::vector<std::byte*> all;
+  for (const std::vector<std::byte*>& pages : pages_) all.insert(all.end(), pages.begin(), pages.end());
+  const int64_t bytes = static_cast<int64_t>(all.size() * sizeof(std::byte*));
+  ASSIGN_OR_RETURN(page_table_memory_, DeviceBuffer::Allocate(ops, ledger, MemoryOwner::kPages, bytes));
+  RETURN_IF_ERROR(ops.CopyToDevice(page_table_memory_.data(), all.data(), bytes));
+  auto* table = page_table_memory_.as<std::byte*>();
+  for (const std::vector<std::byte*>& pages : pages_) {
+    page_tables_.push_back(table);
+    table += pages.size();
   }
   return absl::OkStatus();
 }
 
 absl::Status Sequence::ExtendTiers(int64_t layer, int64_t tokens) {
-  int64_t& done = tier_tokens_[layer];
-  if (tokens <= done) return absl::OkStatus();
+  const kernels::SparseRows rows = TakeTierRows(layer, tokens);
   // Every K2 window ends where a K1 window ends, so no new K1 window means nothing to do.
-  if (kernels::K1Count(tokens) > kernels::K1Count(done)) {
-    RETURN_IF_ERROR(model_.ops().PoolTiers(model_.sparse_shape(), pages(layer), done, tokens));
-  }
-  done = tokens;
-  return absl::OkStatus();
+  if (kernels::K1Count(rows.position + rows.rows) == kernels::K1Count(rows.position)) return absl::OkStatus();
+  return model_.ops().PoolTiers(model_.sparse_shape(), {rows});
+}
+
+kernels::SparseRows Sequence::TakeTierRows(int64_t layer, int64_t tokens) {
+  int64_t& done = tier_tokens_[layer];
+  const kernels::SparseRows rows = {0, std::max<int64_t>(0, tokens - done), done, pages(layer)};
+  done = std::max(done, tokens);
+  return rows;
 }
 
 }  // namespace salamander::engine

@@ -32,22 +32,27 @@ class Sequence {
   std::vector<absl::Span<std::byte>> KvBytes(int64_t layer, int64_t begin, int64_t end);
   absl::Span<std::byte> State(int64_t layer);
 
-  std::byte* const* pages(int64_t layer) const { return pages_[layer].data(); }
+  // On the device, as SparseRows wants it.
+  std::byte* const* pages(int64_t layer) const { return page_tables_[layer]; }
   float* state(int64_t layer) const { return states_[layer].as<float>(); }
 
   // Computes the layer's tiers as far as `tokens` tokens allow, from where the last call ended. Engine thread; all
   // keys before `tokens` are in the pages.
   absl::Status ExtendTiers(int64_t layer, int64_t tokens);
-  // Zeroes the rows from `tokens` to the end of their block, if it is begun. Engine thread.
-  absl::Status ZeroTail(int64_t layer, int64_t tokens);
+  // What ExtendTiers would compute, for a caller who does so itself, for several sequences at once.
+  kernels::SparseRows TakeTierRows(int64_t layer, int64_t tokens);
 
  private:
   Sequence(const Model& model, int64_t max_tokens) : model_(model), max_tokens_(max_tokens) {}
+  absl::Status WritePageTables(MemoryLedger& ledger);
+
   const Model& model_;
   int64_t max_tokens_;
   std::vector<DeviceBuffer> page_memory_;
   std::vector<std::vector<std::byte*>> pages_;  // per layer; empty for lightning layers
-  std::vector<DeviceBuffer> states_;            // per layer; empty for sparse layers
+  DeviceBuffer page_table_memory_;
+  std::vector<std::byte**> page_tables_;  // per layer, on the device: pages_ once more
+  std::vector<DeviceBuffer> states_;      // per layer; empty for sparse layers
   std::vector<int64_t> tier_tokens_;
 };
 

@@ -72,8 +72,7 @@ absl::Status SpanForward::Project() {
   }
   RETURN_IF_ERROR(pass.Project(layer_, positions_));
   if (!sequence_.model().is_sparse(layer_)) return absl::OkStatus();
-  RETURN_IF_ERROR(pass.AppendKv(layer_, {{0, rows(), begin_, sequence_.pages(layer_)}}));
-  return sequence_.ZeroTail(layer_, end());
+  return pass.AppendKv(layer_, {{0, rows(), begin_, sequence_.pages(layer_)}});
 }
 
 absl::Status SpanForward::MixSparse() {

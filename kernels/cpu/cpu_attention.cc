@@ -16,6 +16,17 @@ float* ValueTile(const HeadPages& kv, int64_t block) {
   return reinterpret_cast<float*>(kv.pages[block / kPageBlocks] + block % kPageBlocks * kv.block_bytes + kv.values);
 }
 
+// The rows behind the sequence's last one, if its block begins among them.
+void ZeroRestOfBegunBlock(const KvLayout& kv, const SparseRows& seq) {
+  const int64_t end = seq.position + seq.rows, used = end % kBlockTokens, block = end / kBlockTokens;
+  if (used == 0 || block * kBlockTokens < seq.position) return;
+  for (int64_t head = 0; head < kv.kv_heads; ++head) {
+    const HeadPages pages = PagesOf(kv, seq.pages, head);
+    std::fill_n(KeyTile(pages, block) + used * kv.head_dim, (kBlockTokens - used) * kv.head_dim, 0.0f);
+    std::fill_n(ValueTile(pages, block) + used * kv.head_dim, (kBlockTokens - used) * kv.head_dim, 0.0f);
+  }
+}
+
 // kChunkTokens zeros, then decay^0 … decay^kChunkTokens.
 std::vector<float> DecayPowers(float slope) {
   std::vector<float> powers(2 * kChunkTokens + 1);
@@ -43,6 +54,7 @@ absl::Status CpuOps::Lightning(const LightningShape& shape, const Matrix& q, con
   const int64_t cols = dim / splits;
   pool_.Run(heads * splits, [&](int64_t task, int thread) {
     const LightningRows& seq = sequences[task / splits / shape.heads];
+    if (seq.rows == 0) return;
     const int64_t head = task / splits % shape.heads;
     const LightningTask work = {.rows = seq.rows,
                                 .position = seq.position,
@@ -82,12 +94,18 @@ absl::Status CpuOps::AppendKv(const SparseShape& shape, const Matrix& k, const M
         }
       }
     });
+    ZeroRestOfBegunBlock(shape.kv, seq);
   }
   return absl::OkStatus();
 }
 
-absl::Status CpuOps::PoolTiers(const SparseShape& shape, std::byte* const* pages, int64_t from, int64_t to) {
+absl::Status CpuOps::PoolTiers(const SparseShape& shape, absl::Span<const SparseRows> sequences) {
   const OpClock::Scope timing(clock_, OpKind::kPoolTiers);
+  for (const SparseRows& seq : sequences) PoolTiersOf(shape, seq.pages, seq.position, seq.position + seq.rows);
+  return absl::OkStatus();
+}
+
+void CpuOps::PoolTiersOf(const SparseShape& shape, std::byte* const* pages, int64_t from, int64_t to) {
   const int64_t dim = shape.kv.head_dim;
   const int64_t k1_from = K1Count(from), k1_to = K1Count(to), k2_from = K2Count(from), k2_to = K2Count(to);
   for (int64_t head = 0; head < shape.kv.kv_heads; ++head) {
@@ -107,7 +125,6 @@ absl::Status CpuOps::PoolTiers(const SparseShape& shape, std::byte* const* pages
       }
     });
   }
-  return absl::OkStatus();
 }
 
 absl::Status CpuOps::AttendBlocks(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,

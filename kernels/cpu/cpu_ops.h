@@ -50,7 +50,7 @@ class CpuOps : public Ops {
 
   absl::Status AppendKv(const SparseShape& shape, const Matrix& k, const Matrix& v,
                         absl::Span<const SparseRows> sequences) override;
-  absl::Status PoolTiers(const SparseShape& shape, std::byte* const* pages, int64_t from, int64_t to) override;
+  absl::Status PoolTiers(const SparseShape& shape, absl::Span<const SparseRows> sequences) override;
   absl::Status SelectBlocks(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
                             int32_t* blocks) override;
   absl::Status AttendBlocks(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
@@ -65,6 +65,7 @@ class CpuOps : public Ops {
   void ForRows(int64_t rows, absl::FunctionRef<void(int64_t begin, int64_t end)> f);
   absl::Status Attend(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
                       const int32_t* blocks, const Matrix& out);
+  void PoolTiersOf(const SparseShape& shape, std::byte* const* pages, int64_t from, int64_t to);
   RopeTable& RopeTableFor(int64_t dim, float theta);
 
   CpuIsa isa_;

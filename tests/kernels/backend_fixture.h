@@ -109,7 +109,7 @@ class PagedContext {
     Array k(ops_, to - from, width_, Slice(keys_, from, to)), v(ops_, to - from, width_, Slice(values_, from, to));
     const SparseRows rows = {0, to - from, from, pages_.data()};
     ASSERT_TRUE(ops_.AppendKv(shape_, k.matrix(), v.matrix(), absl::MakeConstSpan(&rows, 1)).ok());
-    ASSERT_TRUE(ops_.PoolTiers(shape_, pages_.data(), from, to).ok());
+    ASSERT_TRUE(ops_.PoolTiers(shape_, absl::MakeConstSpan(&rows, 1)).ok());
   }
 
   std::byte* const* pages() const { return pages_.data(); }

@@ -131,7 +131,7 @@ class Bench {
     const Matrix k = Random(context, kDim), v = Random(context, kDim);
     const SparseRows all = {0, context, 0, pages.data()};
     const double append = SecondsOf([&] { Check(ops_->AppendKv(shape, k, v, absl::MakeConstSpan(&all, 1))); });
-    const double pool = SecondsOf([&] { Check(ops_->PoolTiers(shape, pages.data(), 0, context)); });
+    const double pool = SecondsOf([&] { Check(ops_->PoolTiers(shape, absl::MakeConstSpan(&all, 1))); });
     Print("append_kv", context, context, append, 0);
     Print("pool_tiers", context, context, pool, 0);
 

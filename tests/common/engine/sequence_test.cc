@@ -25,7 +25,7 @@ TEST_F(SequenceTest, TakesWhatTheModelSaysAndGivesItBack) {
     ASSERT_TRUE(sequence.ok()) << sequence.status();
     EXPECT_EQ(before.free - golden_.ledger.Read().free, golden_.model->SequenceBytes(tokens));
     const int64_t pages = (tokens + 1023) / 1024;
-    EXPECT_EQ(Held(MemoryOwner::kPages), 2 * pages * golden_.model->page_bytes());
+    EXPECT_EQ(Held(MemoryOwner::kPages), 2 * pages * (golden_.model->page_bytes() + 8));
     EXPECT_EQ(Held(MemoryOwner::kStates), 4 * golden_.model->state_bytes());
   }
   EXPECT_EQ(golden_.ledger.Read(), before);
