@@ -18,12 +18,6 @@ constexpr double kProgressSeconds = 0.2;
 // Weight of the newest span in the moving average of the rate.
 constexpr double kRateWeight = 0.3;
 
-int64_t TotalBytes(const std::vector<absl::Span<const std::byte>>& runs) {
-  int64_t bytes = 0;
-  for (const absl::Span<const std::byte>& run : runs) bytes += static_cast<int64_t>(run.size());
-  return bytes;
-}
-
 // A copy of a state with its place in the ledger: the sequence's own is overwritten by the next span.
 struct StateCopy {
   MemoryLedger::Hold hold;
@@ -172,7 +166,7 @@ void Executor::Publish(Request& request, size_t position, const stream::ItemId& 
                              .id = id,
                              .shape = worker::ShapeOf(*host_->model, id.kind),
                              .codec = request.plan.codec(),
-                             .source = std::move(source),
+                             .source = {.runs = std::move(source)},
                              .destinations = {},
                              .encoded_bytes = &request.sent_encoded_bytes};
   for (int worker : stream::Destinations(request.plan, id)) {
@@ -183,7 +177,7 @@ void Executor::Publish(Request& request, size_t position, const stream::ItemId& 
   ++request.unsent_items;
   ++request.spans[position].unsent_items;
   request.sent_items += static_cast<int64_t>(item.destinations.size());
-  request.sent_raw_bytes += TotalBytes(item.source) * static_cast<int64_t>(item.destinations.size());
+  request.sent_raw_bytes += item.source.bytes() * static_cast<int64_t>(item.destinations.size());
   publisher_->Publish(std::move(item), [this, epoch = request.epoch, position, keep](const absl::Status& status) {
     loop_.Post([this, epoch, position, status] { OnPublished(epoch, position, status); });
   });

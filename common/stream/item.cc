@@ -17,4 +17,10 @@ std::string ItemName(const ItemId& id) {
   }
 }
 
+int64_t ItemSource::bytes() const {
+  int64_t bytes = 0;
+  for (const absl::Span<const std::byte>& run : runs) bytes += static_cast<int64_t>(run.size());
+  return bytes;
+}
+
 }  // namespace salamander::stream

@@ -5,10 +5,13 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "common/stream/item_memory.h"
 #include "salamander/v1/stream.pb.h"
 
 namespace salamander::stream {
@@ -37,6 +40,16 @@ struct ExpectedItem {
   ItemId id;
   ItemShape shape;
   std::vector<absl::Span<std::byte>> into;
+  ItemMemory* memory = nullptr;  // that `into` lies in; null: the host's
+};
+
+// An item that is there, or will be once `ready` returns.
+struct ItemSource {
+  std::vector<absl::Span<const std::byte>> runs;
+  ItemMemory* memory = nullptr;         // that the runs lie in; null: the host's
+  std::function<absl::Status()> ready;  // blocks until the runs are written; empty: they are
+
+  int64_t bytes() const;
 };
 
 }  // namespace salamander::stream

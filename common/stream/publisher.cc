@@ -47,9 +47,10 @@ struct Job {
   std::function<void(absl::Status)> done;
   int64_t raw_bytes = 0;
   int64_t outstanding = 0;  // this job's part of Publisher::outstanding_bytes
-  MemoryLedger::Hold hold;
+  MemoryLedger::Hold raw_hold, hold;
+  std::unique_ptr<std::byte[]> raw;  // of a device's item, until it is encoded
   std::unique_ptr<std::byte[]> memory;
-  absl::Span<const std::byte> encoded;  // in `memory`, or the source itself
+  absl::Span<const std::byte> encoded;  // in `memory`, or `raw`, or the source itself
   uint64_t checksum = 0;
 
   std::mutex mutex;  // of what follows
@@ -61,7 +62,7 @@ std::string JobName(const Job& job) {
   return absl::StrCat("request ", IdToString(job.item.request), ": ", ItemName(job.item.id));
 }
 
-std::string SerializedHeader(const Job& job, const Destination& destination) {
+v1::ItemHeader Header(const Job& job, const Destination& destination, v1::Codec codec, int64_t encoded_bytes) {
   v1::ItemHeader header;
   header.set_request_id(job.item.request);
   header.set_receiver_instance(destination.instance);
@@ -69,11 +70,10 @@ std::string SerializedHeader(const Job& job, const Destination& destination) {
   header.set_kind(job.item.id.kind);
   header.set_layer(job.item.id.layer);
   header.set_span(job.item.id.span);
-  header.set_codec(job.item.codec);
-  header.set_encoded_bytes(job.encoded.size());
-  header.set_checksum(job.checksum);
+  header.set_codec(codec);
+  header.set_encoded_bytes(encoded_bytes);
   header.set_raw_bytes(job.raw_bytes);
-  return header.SerializeAsString();
+  return header;
 }
 
 }  // namespace
@@ -103,9 +103,12 @@ struct Publisher::Impl : std::enable_shared_from_this<Publisher::Impl> {
 
   void Publish(PublishedItem item, std::function<void(absl::Status)> done);
   void EncodeAndSend(const JobPtr& job);
+  // False if the destination is another process.
+  bool DeliverHere(const Job& job, const Destination& destination);
   absl::Status EncodeJob(Job& job);
   void SendTo(const JobPtr& job, const Destination& destination);
   void Sent(const JobPtr& job, InstanceId peer, const absl::Status& status);
+  void CountSent(const Job& job, v1::Codec codec, int64_t encoded_bytes);
   void End(Job& job, const absl::Status& status);
   absl::StatusOr<LinkPtr> FindConnected(InstanceId peer);
   // False once closed.
@@ -115,6 +118,7 @@ struct Publisher::Impl : std::enable_shared_from_this<Publisher::Impl> {
   transport::Transport* const transport;
   MemoryLedger* const ledger;
   StreamStats* const stats;
+  std::unordered_map<InstanceId, Receiver*> local;
   std::atomic<int64_t> outstanding{0};
   mutable std::mutex mutex;  // of what follows and of every Link
   bool closed = false;
@@ -129,6 +133,7 @@ bool Publisher::Impl::Post(std::function<void()> closure) {
 }
 
 void Publisher::Impl::Connect(InstanceId peer, const std::string& address, std::function<void(absl::Status)> done) {
+  if (local.contains(peer)) return done(absl::OkStatus());
   const auto link = std::make_shared<Link>();
   LinkPtr broken;
   {
@@ -240,7 +245,7 @@ void Publisher::Impl::Publish(PublishedItem item, std::function<void(absl::Statu
   auto job = std::make_shared<Job>();
   job->item = std::move(item);
   job->done = std::move(done);
-  for (const absl::Span<const std::byte>& run : job->item.source) job->raw_bytes += run.size();
+  job->raw_bytes = job->item.source.bytes();
   job->outstanding = job->raw_bytes;
   outstanding += job->outstanding;
   if (!Post([self = shared_from_this(), job] { self->EncodeAndSend(job); })) {
@@ -249,7 +254,12 @@ void Publisher::Impl::Publish(PublishedItem item, std::function<void(absl::Statu
 }
 
 void Publisher::Impl::EncodeAndSend(const JobPtr& job) {
-  if (job->item.destinations.empty()) return End(*job, absl::OkStatus());
+  PublishedItem& item = job->item;
+  if (item.source.ready) {
+    if (absl::Status ready = item.source.ready(); !ready.ok()) return End(*job, Annotate(ready, JobName(*job)));
+  }
+  std::erase_if(item.destinations, [&](const Destination& destination) { return DeliverHere(*job, destination); });
+  if (item.destinations.empty()) return End(*job, absl::OkStatus());
   if (absl::Status encoded = EncodeJob(*job); !encoded.ok()) return End(*job, Annotate(encoded, JobName(*job)));
   outstanding += static_cast<int64_t>(job->encoded.size()) - job->outstanding;
   job->outstanding = job->encoded.size();
@@ -258,18 +268,34 @@ void Publisher::Impl::EncodeAndSend(const JobPtr& job) {
   for (const Destination& destination : job->item.destinations) SendTo(job, destination);
 }
 
+bool Publisher::Impl::DeliverHere(const Job& job, const Destination& destination) {
+  const auto receiver = local.find(destination.instance);
+  if (receiver == local.end()) return false;
+  receiver->second->Deliver(Header(job, destination, v1::CODEC_RAW, job.raw_bytes), job.item.source);
+  CountSent(job, v1::CODEC_RAW, job.raw_bytes);
+  return true;
+}
+
 absl::Status Publisher::Impl::EncodeJob(Job& job) {
-  const PublishedItem& item = job.item;
-  if (item.codec == v1::CODEC_RAW && item.source.size() == 1) {
-    job.encoded = item.source[0];  // As it is: no copy.
+  PublishedItem& item = job.item;
+  std::vector<absl::Span<const std::byte>> runs = item.source.runs;
+  if (item.source.memory != nullptr) {
+    ASSIGN_OR_RETURN(job.raw_hold, ledger->Take(MemoryOwner::kInTransfer, job.raw_bytes));
+    job.raw.reset(new std::byte[job.raw_bytes]);
+    RETURN_IF_ERROR(CopyRuns(runs, item.source.memory, {absl::MakeSpan(job.raw.get(), job.raw_bytes)}, nullptr));
+    runs = {absl::MakeConstSpan(job.raw.get(), job.raw_bytes)};
+  }
+  if (item.codec == v1::CODEC_RAW && runs.size() == 1) {
+    job.encoded = runs[0];  // As it is: no copy.
     return absl::OkStatus();
   }
   const int64_t most = MaxEncodedBytes(item.codec, item.shape, job.raw_bytes);
   ASSIGN_OR_RETURN(job.hold, ledger->Take(MemoryOwner::kInTransfer, most));
   job.memory.reset(new std::byte[most]);
-  ASSIGN_OR_RETURN(const int64_t bytes,
-                   Encode(item.codec, item.shape, item.source, absl::MakeSpan(job.memory.get(), most)));
+  ASSIGN_OR_RETURN(const int64_t bytes, Encode(item.codec, item.shape, runs, absl::MakeSpan(job.memory.get(), most)));
   job.encoded = absl::MakeConstSpan(job.memory.get(), bytes);
+  job.raw.reset();
+  job.raw_hold = MemoryLedger::Hold();
   return absl::OkStatus();
 }
 
@@ -277,8 +303,10 @@ void Publisher::Impl::SendTo(const JobPtr& job, const Destination& destination) 
   const InstanceId peer = destination.instance;
   const absl::StatusOr<LinkPtr> link = FindConnected(peer);
   if (!link.ok()) return Sent(job, peer, link.status());
+  v1::ItemHeader header = Header(*job, destination, job->item.codec, static_cast<int64_t>(job->encoded.size()));
+  header.set_checksum(job->checksum);
   (*link)->connection->Send(
-      SerializedHeader(*job, destination), job->encoded,
+      header.SerializeAsString(), job->encoded,
       [self = shared_from_this(), job, peer](const absl::Status& status) { self->Sent(job, peer, status); });
 }
 
@@ -292,13 +320,17 @@ absl::StatusOr<Publisher::Impl::LinkPtr> Publisher::Impl::FindConnected(Instance
   return found->second;
 }
 
+void Publisher::Impl::CountSent(const Job& job, v1::Codec codec, int64_t encoded_bytes) {
+  StreamStats::PerCodec& counts = stats->sent[codec];
+  ++counts.items;
+  counts.raw_bytes += job.raw_bytes;
+  counts.encoded_bytes += encoded_bytes;
+  if (job.item.encoded_bytes != nullptr) *job.item.encoded_bytes += encoded_bytes;
+}
+
 void Publisher::Impl::Sent(const JobPtr& job, InstanceId peer, const absl::Status& status) {
   if (status.ok()) {
-    StreamStats::PerCodec& codec = stats->sent[job->item.codec];
-    ++codec.items;
-    codec.raw_bytes += job->raw_bytes;
-    codec.encoded_bytes += job->encoded.size();
-    if (job->item.encoded_bytes != nullptr) *job->item.encoded_bytes += job->encoded.size();
+    CountSent(*job, job->item.codec, static_cast<int64_t>(job->encoded.size()));
   } else {
     ++stats->send_failures;
   }
@@ -316,7 +348,9 @@ void Publisher::Impl::Sent(const JobPtr& job, InstanceId peer, const absl::Statu
 
 void Publisher::Impl::End(Job& job, const absl::Status& status) {
   job.memory.reset();
+  job.raw.reset();
   job.hold = MemoryLedger::Hold();
+  job.raw_hold = MemoryLedger::Hold();
   outstanding -= job.outstanding;
   std::exchange(job.done, nullptr)(status);
 }
@@ -327,6 +361,8 @@ Publisher::Publisher(const PublisherOptions& options, transport::Transport* tran
 
 Publisher::~Publisher() { impl_->Close(); }
 
+void Publisher::ServeLocally(InstanceId peer, Receiver* receiver) { impl_->local[peer] = receiver; }
+
 void Publisher::Connect(InstanceId peer, const std::string& transport_address, std::function<void(absl::Status)> done) {
   impl_->Connect(peer, transport_address, std::move(done));
 }
@@ -336,6 +372,7 @@ void Publisher::Disconnect(InstanceId peer) { impl_->Disconnect(peer); }
 std::vector<LinkInfo> Publisher::links() const {
   std::lock_guard lock(impl_->mutex);
   std::vector<LinkInfo> infos;
+  for (const auto& [peer, receiver] : impl_->local) infos.push_back({.peer = peer, .connected = true});
   for (const auto& [peer, link] : impl_->links) {
     const absl::Status status = link->status();
     infos.push_back({peer, link->state == Link::State::kConnected && status.ok(), link->bytes_per_second, status});

@@ -17,6 +17,7 @@
 #include "common/base/ids.h"
 #include "common/base/memory_ledger.h"
 #include "common/stream/item.h"
+#include "common/stream/receiver.h"
 #include "common/stream/stream_stats.h"
 #include "common/transport/transport.h"
 
@@ -39,8 +40,7 @@ struct PublishedItem {
   ItemId id;
   ItemShape shape;
   v1::Codec codec = v1::CODEC_LOSSLESS;
-  // Unchanged until `done`.
-  std::vector<absl::Span<const std::byte>> source;
+  ItemSource source;  // unchanged until `done`
   std::vector<Destination> destinations;
   // If set, the encoded bytes of every send that succeeded are added; lives until `done`.
   std::atomic<int64_t>* encoded_bytes = nullptr;
@@ -49,7 +49,7 @@ struct PublishedItem {
 struct LinkInfo {
   InstanceId peer = 0;
   bool connected = false;
-  double bytes_per_second = 0;
+  double bytes_per_second = 0;  // 0: not measured, as to this very process
   absl::Status status;
 };
 
@@ -66,6 +66,10 @@ class Publisher {
   // Closes the link; its unfinished sends end with CANCELLED.
   void Disconnect(InstanceId peer);
   std::vector<LinkInfo> links() const;
+
+  // Items for `peer` go to `receiver` of this process, without codec, transport or checksum: from where they are to
+  // where they belong. The receiver outlives the publisher. Before any Publish.
+  void ServeLocally(InstanceId peer, Receiver* receiver);
 
   // `done` runs once, on an internal thread, when every destination's send has ended: OK, or the first failure naming
   // item and peer. RESOURCE_EXHAUSTED when the ledger has no room for the encoded bytes.

@@ -5,8 +5,10 @@
 #include <unordered_map>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
+#include "common/base/status_macros.h"
 #include "common/base/thread_pool.h"
 #include "common/base/timer_thread.h"
 #include "common/stream/codec.h"
@@ -59,7 +61,10 @@ struct Receiver::Impl final : Subscription::Core::Host, std::enable_shared_from_
     size_t index = 0;
     v1::ItemHeader header;
     std::unique_ptr<transport::IncomingMessage> message;
-    std::unique_ptr<Staging::Buffer> buffer;
+    int64_t payload_bytes = 0;
+    std::unique_ptr<Staging::Buffer> buffer;  // the payload, then perhaps room to decode it into
+
+    absl::Span<std::byte> payload() { return buffer->bytes().first(payload_bytes); }
   };
   using ArrivalPtr = std::shared_ptr<Arrival>;
 
@@ -73,9 +78,15 @@ struct Receiver::Impl final : Subscription::Core::Host, std::enable_shared_from_
   // The way of a message, in this order. OnMessage and Received run on the transport's thread, Verify on a decoder's.
   void OnMessage(std::string_view header, std::unique_ptr<transport::IncomingMessage> message);
   ArrivalPtr Accept(std::string_view header, const transport::IncomingMessage& message);
+  // The subscription's item that the header names, from now on being received. Null: refused.
+  ArrivalPtr Match(v1::ItemHeader header, uint64_t payload_bytes);
   void Stage(const ArrivalPtr& arrival);
   void Received(const ArrivalPtr& arrival, const absl::Status& status);
   void Verify(const ArrivalPtr& arrival);
+  // What does not come as a message.
+  void Deliver(const v1::ItemHeader& header, const ItemSource& source);
+  // Marks the item by the outcome of `place`, which puts its bytes where they belong, unless nobody wants them now.
+  void Settle(const ArrivalPtr& arrival, absl::FunctionRef<absl::Status()> place);
 
   std::shared_ptr<Subscription::Core> Find(const v1::ItemHeader& header);
   // Of the item, which failed its checks once its bytes were here.
@@ -144,13 +155,19 @@ void Receiver::Impl::OnMessage(std::string_view header, std::unique_ptr<transpor
 }
 
 Receiver::Impl::ArrivalPtr Receiver::Impl::Accept(std::string_view bytes, const transport::IncomingMessage& message) {
-  auto arrival = std::make_shared<Arrival>();
-  if (bytes == kProbeHeader && message.payload_bytes() <= kMaxProbeBytes) return arrival;
-  v1::ItemHeader& header = arrival->header;
+  if (bytes == kProbeHeader && message.payload_bytes() <= kMaxProbeBytes) return std::make_shared<Arrival>();
+  v1::ItemHeader header;
   if (!header.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     ++stats->refused_malformed;
     return nullptr;
   }
+  return Match(std::move(header), message.payload_bytes());
+}
+
+Receiver::Impl::ArrivalPtr Receiver::Impl::Match(v1::ItemHeader item_header, uint64_t payload_bytes) {
+  auto arrival = std::make_shared<Arrival>();
+  arrival->header = std::move(item_header);
+  const v1::ItemHeader& header = arrival->header;
   arrival->core = Find(header);
   if (arrival->core == nullptr || arrival->core->failed()) {
     ++stats->refused_unknown;
@@ -165,7 +182,7 @@ Receiver::Impl::ArrivalPtr Receiver::Impl::Accept(std::string_view bytes, const 
     return nullptr;
   }
   arrival->index = *index;
-  if (absl::Status sizes = CheckSizes(header, core.table.item(*index), message.payload_bytes()); !sizes.ok()) {
+  if (absl::Status sizes = CheckSizes(header, core.table.item(*index), payload_bytes); !sizes.ok()) {
     ++stats->refused_malformed;
     core.Fail(std::move(sizes));
     return nullptr;
@@ -186,15 +203,19 @@ std::shared_ptr<Subscription::Core> Receiver::Impl::Find(const v1::ItemHeader& h
 }
 
 void Receiver::Impl::Stage(const ArrivalPtr& arrival) {
-  staging->Ask(arrival->core.get(), arrival->message->payload_bytes(),
-               [self = shared_from_this(), arrival](std::unique_ptr<Staging::Buffer> buffer) {
-                 const std::unique_ptr<transport::IncomingMessage> message = std::move(arrival->message);
-                 const bool closed = arrival->core != nullptr && !Gate::Pass(arrival->core->gate);
-                 if (buffer == nullptr || closed) return message->Refuse();
-                 arrival->buffer = std::move(buffer);
-                 message->Receive(arrival->buffer->bytes(),
-                                  [self, arrival](absl::Status status) { self->Received(arrival, status); });
-               });
+  arrival->payload_bytes = static_cast<int64_t>(arrival->message->payload_bytes());
+  // What is decoded for a device needs a place in the host's memory too.
+  const bool decoded_here = arrival->core != nullptr && arrival->header.codec() != v1::CODEC_RAW &&
+                            arrival->core->table.item(arrival->index).memory != nullptr;
+  const int64_t bytes = arrival->payload_bytes + (decoded_here ? arrival->header.raw_bytes() : 0);
+  staging->Ask(
+      arrival->core.get(), bytes, [self = shared_from_this(), arrival](std::unique_ptr<Staging::Buffer> buffer) {
+        const std::unique_ptr<transport::IncomingMessage> message = std::move(arrival->message);
+        const bool closed = arrival->core != nullptr && !Gate::Pass(arrival->core->gate);
+        if (buffer == nullptr || closed) return message->Refuse();
+        arrival->buffer = std::move(buffer);
+        message->Receive(arrival->payload(), [self, arrival](absl::Status status) { self->Received(arrival, status); });
+      });
 }
 
 void Receiver::Impl::Received(const ArrivalPtr& arrival, const absl::Status& status) {
@@ -215,14 +236,18 @@ void Receiver::Impl::Received(const ArrivalPtr& arrival, const absl::Status& sta
 }
 
 void Receiver::Impl::Verify(const ArrivalPtr& arrival) {
+  Settle(arrival, [&] { return Decoded(*arrival); });
+}
+
+void Receiver::Impl::Settle(const ArrivalPtr& arrival, absl::FunctionRef<absl::Status()> place) {
   Subscription::Core& core = *arrival->core;
   Gate::Pass pass(core.gate);
   // A subscription that failed keeps its memory as it is.
   const bool wanted = pass && !core.failed();
-  const absl::Status decoded = wanted ? Decoded(*arrival) : absl::OkStatus();
+  const absl::Status placed = wanted ? place() : absl::OkStatus();
   arrival->buffer = nullptr;  // First: once an item shows as verified, nothing of it is in transfer.
   if (!wanted) return;
-  if (!decoded.ok()) return core.Fail(decoded);
+  if (!placed.ok()) return core.Fail(placed);
   StreamStats::PerCodec& codec = stats->received[arrival->header.codec()];
   ++codec.items;
   codec.raw_bytes += arrival->header.raw_bytes();
@@ -233,15 +258,35 @@ void Receiver::Impl::Verify(const ArrivalPtr& arrival) {
 
 absl::Status Receiver::Impl::Decoded(Arrival& arrival) {
   const ExpectedItem& item = arrival.core->table.item(arrival.index);
-  const uint64_t checksum = Checksum(arrival.buffer->bytes());
+  const uint64_t checksum = Checksum(arrival.payload());
   if (checksum != arrival.header.checksum()) {
     ++stats->checksum_failures;
     return absl::DataLossError(absl::StrCat(ItemName(item.id), ": checksum of the received bytes: expected ",
                                             IdToString(arrival.header.checksum()), ", got ", IdToString(checksum)));
   }
-  const absl::Status decoded = Decode(arrival.header.codec(), item.shape, arrival.buffer->bytes(), item.into);
-  if (decoded.ok()) return decoded;
-  return absl::DataLossError(absl::StrCat(ItemName(item.id), ": ", decoded.message()));
+  const v1::Codec codec = arrival.header.codec();
+  if (item.memory == nullptr) {
+    const absl::Status decoded = Decode(codec, item.shape, arrival.payload(), item.into);
+    if (decoded.ok()) return decoded;
+    return absl::DataLossError(absl::StrCat(ItemName(item.id), ": ", decoded.message()));
+  }
+  absl::Span<std::byte> raw = arrival.payload();
+  if (codec != v1::CODEC_RAW) {
+    raw = arrival.buffer->bytes().subspan(arrival.payload_bytes);
+    const absl::Status decoded = Decode(codec, item.shape, arrival.payload(), {raw});
+    if (!decoded.ok()) return absl::DataLossError(absl::StrCat(ItemName(item.id), ": ", decoded.message()));
+  }
+  return Annotate(CopyRuns({raw}, nullptr, item.into, item.memory), ItemName(item.id));
+}
+
+void Receiver::Impl::Deliver(const v1::ItemHeader& header, const ItemSource& source) {
+  Gate::Pass pass(handling);
+  if (!pass) return;
+  const ArrivalPtr arrival = Match(header, header.encoded_bytes());
+  if (arrival == nullptr) return;
+  const ExpectedItem& item = arrival->core->table.item(arrival->index);
+  Settle(arrival,
+         [&] { return Annotate(CopyRuns(source.runs, source.memory, item.into, item.memory), ItemName(item.id)); });
 }
 
 Receiver::Receiver(const ReceiverOptions& options, transport::Transport* transport, MemoryLedger* ledger,
@@ -255,6 +300,8 @@ Receiver::Receiver(const ReceiverOptions& options, transport::Transport* transpo
 }
 
 Receiver::~Receiver() { impl_->Stop(); }
+
+void Receiver::Deliver(const v1::ItemHeader& header, const ItemSource& source) { impl_->Deliver(header, source); }
 
 std::unique_ptr<Subscription> Receiver::Subscribe(RequestId request, std::vector<ExpectedItem> expected,
                                                   std::function<void()> on_change) {

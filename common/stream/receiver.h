@@ -74,6 +74,10 @@ class Receiver {
   std::unique_ptr<Subscription> Subscribe(RequestId request, std::vector<ExpectedItem> expected,
                                           std::function<void()> on_change);
 
+  // An item from this very process: checked like a message, then copied to where it belongs. Refused ones are dropped,
+  // and failures the subscription's, as with messages. Blocks; any thread.
+  void Deliver(const v1::ItemHeader& header, const ItemSource& source);
+
  private:
   struct Impl;
   std::shared_ptr<Impl> impl_;

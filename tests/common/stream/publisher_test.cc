@@ -18,7 +18,7 @@ using transport::FakeNetwork;
 const ItemShape kShape{v1::ELEMENT_TYPE_BFLOAT16, 1024};
 
 PublishedItem Item(const std::vector<std::byte>& bytes, std::vector<Destination> destinations) {
-  return {9, {v1::ITEM_KIND_KEYS_VALUES, 1, 2}, kShape, v1::CODEC_LOSSLESS, {bytes}, std::move(destinations)};
+  return {9, {v1::ITEM_KIND_KEYS_VALUES, 1, 2}, kShape, v1::CODEC_LOSSLESS, {{bytes}}, std::move(destinations)};
 }
 
 TEST(Publisher, UnreachablePeersFailConnect) {

@@ -50,7 +50,7 @@ struct Request {
 
 PublishedItem Item(RequestId request, const ItemId& id, const std::vector<std::byte>& bytes, const Node& to,
                    const Request& at, v1::Codec codec = v1::CODEC_RAW) {
-  return {request, id, kShape, codec, {bytes}, {{to.instance, at.subscription->epoch()}}};
+  return {request, id, kShape, codec, {{bytes}}, {{to.instance, at.subscription->epoch()}}};
 }
 
 class ReceiverTest : public ::testing::Test {
@@ -283,7 +283,7 @@ void DestroyInTheMiddle(const std::function<std::unique_ptr<transport::Transport
     });
     Outcomes outcomes;
     for (const ExpectedItem& item : expected) {
-      PublishedItem published{static_cast<RequestId>(round), item.id, kShape, v1::CODEC_LOSSLESS, {bytes}, {}};
+      PublishedItem published{static_cast<RequestId>(round), item.id, kShape, v1::CODEC_LOSSLESS, {{bytes}}, {}};
       published.destinations.push_back({to->instance, subscription->epoch()});
       from->publisher->Publish(std::move(published), outcomes.Expect());
     }

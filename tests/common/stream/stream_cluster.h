@@ -218,8 +218,8 @@ struct Cluster {
         std::vector<std::byte>& bytes = content[id] = Content(plan, id);
         PublishedItem item{request, id, ShapeOf(id), plan.codec(), {}, {}};
         const size_t cut = std::min(bytes.size(), static_cast<size_t>(ShapeOf(id).tile_bytes));
-        item.source.push_back(absl::MakeConstSpan(bytes).subspan(0, cut));
-        item.source.push_back(absl::MakeConstSpan(bytes).subspan(cut));
+        item.source.runs.push_back(absl::MakeConstSpan(bytes).subspan(0, cut));
+        item.source.runs.push_back(absl::MakeConstSpan(bytes).subspan(cut));
         for (int worker : Destinations(plan, id)) {
           item.destinations.push_back({node(worker).instance, legs.at(worker)->subscription->epoch()});
         }
