@@ -11,8 +11,8 @@
 namespace salamander::decode {
 namespace {
 
-// Weight of the newest step in the moving average of the rate.
-constexpr double kRateWeight = 0.1;
+using worker::RequestEvent;
+using worker::RequestState;
 
 // A router that reads slowly gets several tokens in one message.
 bool MergeChunks(v1::DecodeEvent& last, const v1::DecodeEvent& event) {
@@ -46,7 +46,7 @@ v1::DecodeEvent ChunkOf(const engine::GeneratedToken& token) {
 }  // namespace
 
 double Batcher::Turn() {
-  const double until_lease = EndOverdue();
+  const double until_lease = requests_->EndOverdue();
   const bool extended = ExtendTiers();
   CheckReady();
   Join();
@@ -54,26 +54,8 @@ double Batcher::Turn() {
   return extended || !batch_.empty() || !waiting_.empty() ? worker::EngineLoop::kAgain : until_lease;
 }
 
-double Batcher::EndOverdue() {
-  const double now = host_->clock->Now();
-  double soonest = worker::EngineLoop::kWhenWoken;
-  for (auto& [epoch, request] : requests_) {
-    if (request->state == RequestState::kClosing) continue;
-    // Items may fail before the claim; it is the claiming stream that must hear of it.
-    const bool claimed = request->state != RequestState::kReserved;
-    if (const absl::Status status = request->reservation->subscription->status(); claimed && !status.ok()) {
-      Close(*request, status, "failed");
-    } else if (request->reservation->lease_end <= now) {
-      Close(*request, absl::DeadlineExceededError("no stream claimed the reservation within its lease"), "expired");
-    } else {
-      soonest = std::min(soonest, request->reservation->lease_end - now);
-    }
-  }
-  return soonest;
-}
-
 bool Batcher::ExtendTiers() {
-  for (auto& [epoch, request] : requests_) {
+  for (auto& [epoch, request] : requests_->all()) {
     if (request->state != RequestState::kReserved && request->state != RequestState::kReceiving) continue;
     const worker::Reservation& held = *request->reservation;
     const std::optional<TierProgress::Piece> piece =
@@ -83,7 +65,7 @@ bool Batcher::ExtendTiers() {
     if (made.ok()) {
       request->tiers.Advance();
     } else {
-      Close(*request, Annotate(made, absl::StrCat("tiers of layer ", piece->layer)), "failed");
+      requests_->Close(*request, Annotate(made, absl::StrCat("tiers of layer ", piece->layer)), "failed");
     }
     return true;
   }
@@ -91,7 +73,7 @@ bool Batcher::ExtendTiers() {
 }
 
 void Batcher::CheckReady() {
-  for (auto& [epoch, request] : requests_) {
+  for (auto& [epoch, request] : requests_->all()) {
     if (request->state != RequestState::kReceiving) continue;
     const stream::Subscription& subscription = *request->reservation->subscription;
     if (!subscription.complete()) continue;
@@ -104,10 +86,10 @@ void Batcher::Ready(Request& request) {
   if (!options_.capture_dir.empty()) {
     const absl::Status captured = CaptureRequest(options_.capture_dir, request.id, *request.reservation->sequence,
                                                  request.plan.prompt_tokens(), request.reservation->hidden);
-    if (!captured.ok()) return Close(request, Annotate(captured, "capture"), "failed");
+    if (!captured.ok()) return requests_->Close(request, Annotate(captured, "capture"), "failed");
   }
-  Transition(request, RequestEvent::kReady,
-             absl::StrCat(request.reservation->subscription->received_items(), " items received"));
+  requests_->Transition(request, RequestEvent::kReady,
+                        absl::StrCat(request.reservation->subscription->received_items(), " items received"));
   request.ready = host_->clock->Now();
   v1::DecodeEvent event;
   event.mutable_ready();
@@ -122,7 +104,7 @@ void Batcher::Join() {
   while (!waiting_.empty() && static_cast<int64_t>(batch_.size()) < options_.max_batch) {
     Request& request = *waiting_.front();
     waiting_.pop_front();
-    Transition(request, RequestEvent::kJoined, absl::StrCat("batch of ", batch_.size() + 1));
+    requests_->Transition(request, RequestEvent::kJoined, absl::StrCat("batch of ", batch_.size() + 1));
     request.joined = now;
     metrics_.queue_seconds.Observe(now - request.ready);
     batch_.push_back(&request);
@@ -140,7 +122,7 @@ void Batcher::Join() {
     if (logits.ok()) {
       Emit(*joining[i], logits->subspan(i * vocab_size, vocab_size));
     } else {
-      Close(*joining[i], Annotate(logits.status(), "first token"), "failed");
+      requests_->Close(*joining[i], Annotate(logits.status(), "first token"), "failed");
     }
   }
 }
@@ -158,13 +140,13 @@ void Batcher::Step() {
   const double seconds = host_->clock->Now() - begun;
   metrics_.step_seconds.Observe(seconds);
   metrics_.batch_size.Observe(static_cast<double>(rows.size()));
-  CountRate(rows.size(), seconds);
+  load_.tokens_per_second.Add(static_cast<int64_t>(rows.size()), seconds);
   const int64_t vocab_size = host_->model->config().vocab_size;
   for (size_t i = 0; i < stepped.size(); ++i) {
     if (logits.ok()) {
       Emit(*stepped[i], logits->subspan(i * vocab_size, vocab_size));
     } else {
-      Close(*stepped[i], Annotate(logits.status(), "decode step"), "failed");
+      requests_->Close(*stepped[i], Annotate(logits.status(), "decode step"), "failed");
     }
   }
 }
@@ -185,7 +167,7 @@ void Batcher::Emit(Request& request, absl::Span<const float> logits) {
   request.last_token_sent = now;
   if (token.reason == engine::StopReason::kNone) return;
   SendFinished(request, token.reason);
-  Close(request, absl::OkStatus(), "ok");
+  requests_->Close(request, absl::OkStatus(), "ok");
 }
 
 void Batcher::SendFinished(Request& request, engine::StopReason reason) {
@@ -196,13 +178,6 @@ void Batcher::SendFinished(Request& request, engine::StopReason reason) {
   finished.set_decode_queue_seconds(request.joined - request.ready);
   finished.set_first_step_seconds(request.first_step_seconds);
   request.stream->Send(std::move(event));
-}
-
-void Batcher::CountRate(size_t tokens, double seconds) {
-  if (seconds <= 0) return;
-  const double rate = static_cast<double>(tokens) / seconds;
-  const double before = load_.tokens_per_second;
-  load_.tokens_per_second = before == 0 ? rate : before + kRateWeight * (rate - before);
 }
 
 }  // namespace salamander::decode

@@ -17,10 +17,6 @@ absl::Status CheckOptions(const DecodeWorkerOptions& options) {
   if (options.max_batch < 1) {
     return absl::InvalidArgumentError(absl::StrCat("max_batch must be at least 1, got ", options.max_batch));
   }
-  if (options.transfer_buffer_bytes < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("transfer_buffer_bytes must be above 0, got ", options.transfer_buffer_bytes));
-  }
   return absl::OkStatus();
 }
 
@@ -30,11 +26,14 @@ class DecodeWorkerImpl final : public DecodeWorker {
     RETURN_IF_ERROR(CheckOptions(options));
     ASSIGN_OR_RETURN(host_, worker::Host::Create(options, v1::WORKER_ROLE_DECODE, std::move(transport)));
     ASSIGN_OR_RETURN(batcher_, Batcher::Create(host_.get(), options));
-    service_ = std::make_unique<DecodeService>(batcher_.get());
+    service_ = std::make_unique<DecodeService>(&batcher_->requests());
     ASSIGN_OR_RETURN(server_, service::Server::Start(options.server, host_->metrics.get(), {service_.get()}));
     server_->SetServing(true);
+    v1::WorkerHello hello = host_->Hello(server_->address());
+    hello.set_role(v1::WORKER_ROLE_DECODE);
+    hello.set_request_memory_bytes(batcher_->requests().request_bytes());
     membership_.Join({.routers = options.routers,
-                      .hello = host_->Hello(server_->address(), batcher_->request_bytes()),
+                      .hello = std::move(hello),
                       .heartbeat = [this] { return Heartbeat(); },
                       .on_peers = [](const v1::Peers&) {},  // It sends items to nobody.
                       .on_refused =
@@ -47,7 +46,7 @@ class DecodeWorkerImpl final : public DecodeWorker {
   // No more calls, then no more requests.
   ~DecodeWorkerImpl() override {
     membership_.Leave();
-    if (batcher_ != nullptr) batcher_->EndAll(absl::UnavailableError("the worker ends"));
+    if (batcher_ != nullptr) batcher_->requests().EndAll(absl::UnavailableError("the worker ends"));
     if (server_ != nullptr) server_->Shutdown(0);
     server_.reset();
     batcher_.reset();
@@ -60,20 +59,21 @@ class DecodeWorkerImpl final : public DecodeWorker {
   void Drain(double grace_seconds) override {
     draining_ = true;
     server_->SetServing(false);
-    batcher_->StopReserving();
+    batcher_->requests().StopReserving();
     membership_.Beat();
-    if (batcher_->live().WaitForZero(grace_seconds)) return;
-    batcher_->EndAll(absl::UnavailableError(absl::StrCat("worker ", host_->name, " stops, its grace is over")));
-    batcher_->live().WaitForZero();
+    if (batcher_->requests().live().WaitForZero(grace_seconds)) return;
+    batcher_->requests().EndAll(
+        absl::UnavailableError(absl::StrCat("worker ", host_->name, " stops, its grace is over")));
+    batcher_->requests().live().WaitForZero();
   }
 
  private:
   v1::Heartbeat Heartbeat() {
     v1::Heartbeat beat;
     beat.set_ready(!draining_);
-    beat.set_active_requests(batcher_->load().requests);
-    beat.set_tokens_per_second(batcher_->load().tokens_per_second);
-    beat.set_free_memory_bytes(batcher_->free_request_bytes());
+    beat.set_active_requests(batcher_->requests().live().Read());
+    beat.set_tokens_per_second(batcher_->load().tokens_per_second.average());
+    beat.set_free_memory_bytes(batcher_->requests().free_request_bytes());
     worker::ReportMemory(*host_->ledger, beat);
     return beat;
   }

@@ -8,35 +8,20 @@
 #include <utility>
 
 #include "common/engine/generation.h"
-#include "common/worker/event_stream.h"
-#include "common/worker/request_memory.h"
-#include "decode_worker/request_state.h"
+#include "common/worker/held_request.h"
 #include "decode_worker/tier_progress.h"
 #include "salamander/v1/cluster.pb.h"
 
 namespace salamander::decode {
 
-using DecodeStream = worker::EventStream<v1::DecodeCommand, v1::DecodeEvent>;
-
-struct Request {
+struct Request : worker::HeldRequest<v1::DecodeCommand, v1::DecodeStart, v1::DecodeEvent> {
   Request(std::unique_ptr<worker::Reservation> reserved, const stream::LayerKinds& sparse)
-      : id(reserved->request),
-        epoch(reserved->epoch),
-        plan(reserved->plan),
-        total_tokens(reserved->sequence->max_tokens()),
-        reservation(std::move(reserved)),
-        tiers(&plan, sparse) {}
+      : HeldRequest(std::move(reserved)), total_tokens(reservation->sequence->max_tokens()), tiers(&plan, sparse) {}
 
-  const RequestId id;
-  const uint64_t epoch;
-  const v1::Plan plan;
   const int64_t total_tokens;
-  std::unique_ptr<worker::Reservation> reservation;  // null once it is being retired
-  RequestState state = RequestState::kReserved;
   TierProgress tiers;
 
   // From the claim on.
-  DecodeStream::Ptr stream;
   std::optional<engine::Generation> generation;
 
   // Moments on the worker's clock.

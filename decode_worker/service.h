@@ -1,25 +1,20 @@
-// The gRPC service of a decode worker: hands every call to the batcher.
+// The gRPC service of a decode worker.
 #ifndef SALAMANDER_DECODE_WORKER_SERVICE_H_
 #define SALAMANDER_DECODE_WORKER_SERVICE_H_
 
-#include "decode_worker/batcher.h"
+#include "common/worker/request_service.h"
+#include "decode_worker/request.h"
 #include "salamander/v1/cluster.grpc.pb.h"
 
 namespace salamander::decode {
 
-// The batcher outlives the server that serves this.
-class DecodeService final : public v1::DecodeWorker::CallbackService {
+class DecodeService final : public worker::RequestService<v1::DecodeWorker::CallbackService, Request> {
  public:
-  explicit DecodeService(Batcher* batcher) : batcher_(batcher) {}
+  using RequestService::RequestService;
 
-  grpc::ServerUnaryReactor* Reserve(grpc::CallbackServerContext* context, const v1::ReserveRequest* request,
-                                    v1::ReserveResponse* response) override;
-  grpc::ServerUnaryReactor* Release(grpc::CallbackServerContext* context, const v1::ReleaseRequest* request,
-                                    v1::ReleaseResponse* response) override;
-  grpc::ServerBidiReactor<v1::DecodeCommand, v1::DecodeEvent>* Decode(grpc::CallbackServerContext* context) override;
-
- private:
-  Batcher* const batcher_;
+  grpc::ServerBidiReactor<v1::DecodeCommand, v1::DecodeEvent>* Decode(grpc::CallbackServerContext*) override {
+    return OpenStream();
+  }
 };
 
 }  // namespace salamander::decode

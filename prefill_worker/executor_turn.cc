@@ -13,10 +13,10 @@ namespace salamander::prefill {
 namespace {
 
 using engine::SpanPhase;
+using worker::RequestEvent;
+using worker::RequestState;
 
 constexpr double kProgressSeconds = 0.2;
-// Weight of the newest span in the moving average of the rate.
-constexpr double kRateWeight = 0.3;
 
 // A copy of a state with its place in the ledger: the sequence's own is overwritten by the next span.
 struct StateCopy {
@@ -27,7 +27,7 @@ struct StateCopy {
 }  // namespace
 
 double Executor::Turn() {
-  const double until_lease = EndOverdue();
+  const double until_lease = requests_->EndOverdue();
   // Woken when a send has ended.
   if (publisher_->outstanding_bytes() > options_.transfer_buffer_bytes) return until_lease;
 
@@ -37,7 +37,7 @@ double Executor::Turn() {
   };
   std::vector<Ready> ready;
   std::vector<Candidate> candidates;
-  for (auto& [epoch, request] : requests_) {
+  for (auto& [epoch, request] : requests_->all()) {
     if (request->state != RequestState::kRunning) continue;
     const bool may_start =
         !free_slots_.empty() && request->schedule.active() < SlotsPerRequest(options_.max_active_spans);
@@ -52,24 +52,6 @@ double Executor::Turn() {
   if (chosen < 0) return until_lease;
   StepSpan(*ready[chosen].request, ready[chosen].position);
   return worker::EngineLoop::kAgain;
-}
-
-double Executor::EndOverdue() {
-  const double now = host_->clock->Now();
-  double soonest = worker::EngineLoop::kWhenWoken;
-  for (auto& [epoch, request] : requests_) {
-    if (request->state == RequestState::kClosing) continue;
-    // Items may fail before the claim; it is the claiming stream that must hear of it.
-    const bool claimed = request->state != RequestState::kReserved;
-    if (const absl::Status status = request->reservation->subscription->status(); claimed && !status.ok()) {
-      Close(*request, status, "failed");
-    } else if (request->reservation->lease_end <= now) {
-      Close(*request, absl::DeadlineExceededError("no stream claimed the reservation within its lease"), "expired");
-    } else {
-      soonest = std::min(soonest, request->reservation->lease_end - now);
-    }
-  }
-  return soonest;
 }
 
 void Executor::StepSpan(Request& request, size_t position) {
@@ -87,7 +69,7 @@ void Executor::StepSpan(Request& request, size_t position) {
     status = PublishStep(request, position, layer, phase);
   }
   if (!status.ok()) {
-    Close(request, Annotate(status, absl::StrCat("span ", span.index, ", layer ", layer)), "failed");
+    requests_->Close(request, Annotate(status, absl::StrCat("span ", span.index, ", layer ", layer)), "failed");
     return;
   }
   ReportProgress(request, span);
@@ -184,13 +166,13 @@ void Executor::Publish(Request& request, size_t position, const stream::ItemId& 
 }
 
 void Executor::OnPublished(uint64_t epoch, size_t position, const absl::Status& status) {
-  Request& request = *Find(epoch);  // Lives until its last send has ended.
+  Request& request = *requests_->Find(epoch);  // Lives until its last send has ended.
   --request.unsent_items;
   --request.spans[position].unsent_items;
   if (request.state == RequestState::kClosing) {
-    RetireIfIdle(request);
+    requests_->RetireIfIdle(request);
   } else if (!status.ok()) {
-    Close(request, status, "failed");
+    requests_->Close(request, status, "failed");
   } else {
     FinishSpanIfSent(request, position);
   }
@@ -207,11 +189,7 @@ void Executor::FinishCompute(Request& request, size_t position) {
   metrics_.tokens.Increment(static_cast<double>(tokens));
   metrics_.span_seconds.Observe(span.seconds);
   metrics_.span_compute_seconds.Observe(span.compute_seconds);
-  if (span.compute_seconds > 0) {
-    const double rate = static_cast<double>(tokens) / span.compute_seconds;
-    const double before = load_.tokens_per_second;
-    load_.tokens_per_second = before == 0 ? rate : before + kRateWeight * (rate - before);
-  }
+  load_.tokens_per_second.Add(tokens, span.compute_seconds);
   FinishSpanIfSent(request, position);
 }
 
@@ -230,14 +208,14 @@ void Executor::FinishSpanIfSent(Request& request, size_t position) {
 
 void Executor::FinishRequestIfSent(Request& request) {
   if (request.spans_done < request.spans.size()) return;
-  Transition(request, RequestEvent::kAllSent, absl::StrCat(request.sent_items, " items sent"));
+  requests_->Transition(request, RequestEvent::kAllSent, absl::StrCat(request.sent_items, " items sent"));
   v1::PrefillEvent event;
   v1::PrefillDone& done = *event.mutable_done();
   done.set_items(request.sent_items);
   done.set_raw_bytes(request.sent_raw_bytes);
   done.set_encoded_bytes(request.sent_encoded_bytes);
   request.stream->Send(std::move(event));
-  if (request.half_closed) Close(request, absl::OkStatus(), "ok");
+  if (request.half_closed) requests_->Close(request, absl::OkStatus(), "ok");
 }
 
 }  // namespace salamander::prefill

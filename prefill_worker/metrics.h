@@ -4,22 +4,19 @@
 
 #include <atomic>
 #include <cstdint>
-#include <string>
 
 #include "common/service/metrics.h"
+#include "common/worker/load.h"
 
 namespace salamander::prefill {
 
-// How much work there is. Written by the engine thread, read by heartbeats and scrapes.
 struct Load {
   std::atomic<int64_t> queued_tokens{0};  // of own spans not computed
-  std::atomic<int64_t> requests{0};       // that hold memory
   std::atomic<int64_t> active_spans{0};
-  std::atomic<double> tokens_per_second{0};  // moving average over spans; 0 before the first
+  worker::Rate tokens_per_second{0.3};  // over spans
 };
 
-class PrefillMetrics {
- public:
+struct PrefillMetrics {
   // `load` outlives the last scrape.
   PrefillMetrics(service::Metrics* metrics, const Load* load)
       : span_seconds(metrics->Histogram("salamander_prefill_span_seconds", "First step of a span to its last.",
@@ -27,33 +24,18 @@ class PrefillMetrics {
         span_compute_seconds(metrics->Histogram("salamander_prefill_span_compute_seconds",
                                                 "The part of a span's time spent computing it.",
                                                 service::SecondsBuckets())),
-        tokens(metrics->Counter("salamander_prefill_tokens_total", "Prompt tokens computed.")),
-        metrics_(metrics) {
-    Read("queued_tokens", "Tokens of spans not computed.", load->queued_tokens);
-    Read("requests", "Requests that hold memory.", load->requests);
-    Read("active_spans", "Spans begun and not finished.", load->active_spans);
-    Read("tokens_per_second", "Moving average of the rate inside spans.", load->tokens_per_second);
-    for (const char* outcome : {"ok", "cancelled", "failed", "expired"}) Finished(outcome);
-  }
-
-  // Requests by how they ended.
-  prometheus::Counter& Finished(const std::string& outcome) {
-    return metrics_->Counter("salamander_prefill_requests_total", "Requests by how they ended.",
-                             {{"outcome", outcome}});
+        tokens(metrics->Counter("salamander_prefill_tokens_total", "Prompt tokens computed.")) {
+    worker::ExportGauge(load->queued_tokens, "salamander_prefill_queued_tokens", "Tokens of spans not computed.",
+                        metrics);
+    worker::ExportGauge(load->active_spans, "salamander_prefill_active_spans", "Spans begun and not finished.",
+                        metrics);
+    worker::ExportGauge(load->tokens_per_second.average(), "salamander_prefill_tokens_per_second",
+                        "Moving average of the rate inside spans.", metrics);
   }
 
   prometheus::Histogram& span_seconds;
   prometheus::Histogram& span_compute_seconds;
   prometheus::Counter& tokens;
-
- private:
-  template <typename T>
-  void Read(const std::string& name, const std::string& help, const std::atomic<T>& value) {
-    metrics_->GaugeFrom("salamander_prefill_" + name, help, {},
-                        [&value] { return static_cast<double>(value.load(std::memory_order_relaxed)); });
-  }
-
-  service::Metrics* metrics_;
 };
 
 }  // namespace salamander::prefill

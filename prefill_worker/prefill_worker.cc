@@ -24,10 +24,6 @@ absl::Status CheckOptions(const PrefillWorkerOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("max_active_spans must be at least 1, got ", options.max_active_spans));
   }
-  if (options.transfer_buffer_bytes < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("transfer_buffer_bytes must be above 0, got ", options.transfer_buffer_bytes));
-  }
   return absl::OkStatus();
 }
 
@@ -39,10 +35,12 @@ class PrefillWorkerImpl final : public PrefillWorker {
     ASSIGN_OR_RETURN(executor_, Executor::Create(host_.get(), options));
     links_ = std::make_unique<Links>(&executor_->publisher(), host_->metrics.get(), host_->transport->name(),
                                      [this] { membership_.Beat(); });
-    service_ = std::make_unique<PrefillService>(executor_.get());
+    service_ = std::make_unique<PrefillService>(&executor_->requests());
     ASSIGN_OR_RETURN(server_, service::Server::Start(options.server, host_->metrics.get(), {service_.get()}));
     server_->SetServing(true);
-    v1::WorkerHello hello = host_->Hello(server_->address(), executor_->request_bytes());
+    v1::WorkerHello hello = host_->Hello(server_->address());
+    hello.set_role(v1::WORKER_ROLE_PREFILL);
+    hello.set_request_memory_bytes(executor_->requests().request_bytes());
     hello.set_max_span_tokens(options.max_span_tokens);
     membership_.Join({.routers = options.routers,
                       .hello = std::move(hello),
@@ -59,7 +57,7 @@ class PrefillWorkerImpl final : public PrefillWorker {
   ~PrefillWorkerImpl() override {
     membership_.Leave();
     if (links_ != nullptr) links_->Update({});
-    if (executor_ != nullptr) executor_->EndAll(absl::UnavailableError("the worker ends"));
+    if (executor_ != nullptr) executor_->requests().EndAll(absl::UnavailableError("the worker ends"));
     if (server_ != nullptr) server_->Shutdown(0);
     server_.reset();
     executor_.reset();
@@ -72,12 +70,13 @@ class PrefillWorkerImpl final : public PrefillWorker {
   void Drain(double grace_seconds) override {
     draining_ = true;
     server_->SetServing(false);
-    executor_->StopReserving();
+    executor_->requests().StopReserving();
     membership_.Beat();
-    if (executor_->live().WaitForZero(grace_seconds)) return;
-    executor_->EndAll(absl::UnavailableError(absl::StrCat("worker ", host_->name, " stops, its grace is over")));
+    if (executor_->requests().live().WaitForZero(grace_seconds)) return;
+    executor_->requests().EndAll(
+        absl::UnavailableError(absl::StrCat("worker ", host_->name, " stops, its grace is over")));
     links_->Update({});  // A peer that takes nothing any more must not hold up the end.
-    executor_->live().WaitForZero();
+    executor_->requests().live().WaitForZero();
   }
 
  private:
@@ -86,9 +85,9 @@ class PrefillWorkerImpl final : public PrefillWorker {
     v1::Heartbeat beat;
     beat.set_ready(!draining_ && links_->warm());
     beat.set_queued_tokens(executor_->load().queued_tokens);
-    beat.set_active_requests(executor_->load().requests);
-    beat.set_tokens_per_second(executor_->load().tokens_per_second);
-    beat.set_free_memory_bytes(executor_->free_request_bytes());
+    beat.set_active_requests(executor_->requests().live().Read());
+    beat.set_tokens_per_second(executor_->load().tokens_per_second.average());
+    beat.set_free_memory_bytes(executor_->requests().free_request_bytes());
     worker::ReportMemory(*host_->ledger, beat);
     links_->Report(beat);
     return beat;

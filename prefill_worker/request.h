@@ -6,20 +6,17 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "common/engine/forward.h"
 #include "common/stream/publisher.h"
-#include "common/worker/event_stream.h"
-#include "common/worker/request_memory.h"
-#include "prefill_worker/request_state.h"
+#include "common/worker/held_request.h"
 #include "prefill_worker/schedule.h"
 #include "salamander/v1/cluster.pb.h"
 
 namespace salamander::prefill {
-
-using PrefillStream = worker::EventStream<v1::PrefillCommand, v1::PrefillEvent>;
 
 // A span of this worker. Its place in the layers is in the request's schedule.
 struct OwnSpan {
@@ -36,23 +33,13 @@ struct OwnSpan {
   int unsent_items = 0;
 };
 
-struct Request {
-  explicit Request(std::unique_ptr<worker::Reservation> reserved, stream::LayerKinds sparse)
-      : id(reserved->request),
-        epoch(reserved->epoch),
-        plan(reserved->plan),
-        reservation(std::move(reserved)),
-        schedule(plan, std::move(sparse), reservation->worker) {}
+struct Request : worker::HeldRequest<v1::PrefillCommand, v1::PrefillStart, v1::PrefillEvent> {
+  Request(std::unique_ptr<worker::Reservation> reserved, stream::LayerKinds sparse)
+      : HeldRequest(std::move(reserved)), schedule(plan, std::move(sparse), reservation->worker) {}
 
-  const RequestId id;
-  const uint64_t epoch;
-  const v1::Plan plan;
-  std::unique_ptr<worker::Reservation> reservation;  // null once it is being retired
-  RequestState state = RequestState::kReserved;
   uint64_t order = 0;
 
   // From the claim on.
-  PrefillStream::Ptr stream;
   bool half_closed = false;
   int32_t priority = 0;
   double deadline = 0;
@@ -65,8 +52,6 @@ struct Request {
   int64_t unfinished_tokens = 0;
   double last_progress = 0;
 
-  // Sends that read this request's memory.
-  int unsent_items = 0;
   int64_t sent_items = 0;
   int64_t sent_raw_bytes = 0;
   std::atomic<int64_t> sent_encoded_bytes{0};  // added to by the publisher's threads

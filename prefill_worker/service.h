@@ -1,25 +1,20 @@
-// The gRPC service of a prefill worker: hands every call to the executor.
+// The gRPC service of a prefill worker.
 #ifndef SALAMANDER_PREFILL_WORKER_SERVICE_H_
 #define SALAMANDER_PREFILL_WORKER_SERVICE_H_
 
-#include "prefill_worker/executor.h"
+#include "common/worker/request_service.h"
+#include "prefill_worker/request.h"
 #include "salamander/v1/cluster.grpc.pb.h"
 
 namespace salamander::prefill {
 
-// The executor outlives the server that serves this.
-class PrefillService final : public v1::PrefillWorker::CallbackService {
+class PrefillService final : public worker::RequestService<v1::PrefillWorker::CallbackService, Request> {
  public:
-  explicit PrefillService(Executor* executor) : executor_(executor) {}
+  using RequestService::RequestService;
 
-  grpc::ServerUnaryReactor* Reserve(grpc::CallbackServerContext* context, const v1::ReserveRequest* request,
-                                    v1::ReserveResponse* response) override;
-  grpc::ServerUnaryReactor* Release(grpc::CallbackServerContext* context, const v1::ReleaseRequest* request,
-                                    v1::ReleaseResponse* response) override;
-  grpc::ServerBidiReactor<v1::PrefillCommand, v1::PrefillEvent>* Prefill(grpc::CallbackServerContext* context) override;
-
- private:
-  Executor* const executor_;
+  grpc::ServerBidiReactor<v1::PrefillCommand, v1::PrefillEvent>* Prefill(grpc::CallbackServerContext*) override {
+    return OpenStream();
+  }
 };
 
 }  // namespace salamander::prefill

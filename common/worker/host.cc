@@ -18,14 +18,14 @@ namespace salamander::worker {
 
 absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions& options, v1::WorkerRole role,
                                                    std::unique_ptr<transport::Transport> given) {
+  if (options.transfer_buffer_bytes < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("transfer_buffer_bytes must be above 0, got ", options.transfer_buffer_bytes));
+  }
   auto host = std::make_unique<Host>();
-  const bool prefill = role == v1::WORKER_ROLE_PREFILL;
-  host->role = role;
   host->instance = RandomId();
   host->options = options;
-  host->name =
-      options.name.empty() ? absl::StrCat(prefill ? "prefill-" : "decode-", IdToString(host->instance)) : options.name;
-  host->metrics_prefix = prefill ? "salamander_prefill_" : "salamander_decode_";
+  host->name = options.name.empty() ? absl::StrCat(RoleName(role), "-", IdToString(host->instance)) : options.name;
 
   const int64_t capacity = options.memory_bytes > 0 ? options.memory_bytes : DefaultMemoryBytes();
   host->ledger = std::make_unique<MemoryLedger>(capacity);
@@ -33,9 +33,9 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions&
   ASSIGN_OR_RETURN(host->checkpoint, model::Checkpoint::Open(options.model));
   ASSIGN_OR_RETURN(host->model, engine::Model::Load(*host->checkpoint, host->ops.get(), host->ledger.get()));
   host->stats = std::make_unique<stream::StreamStats>();
-  host->metrics = std::make_unique<service::Metrics>(prefill ? "prefill_worker" : "decode_worker");
+  host->metrics = std::make_unique<service::Metrics>(RoleName(role) + "_worker");
   host->metrics->ExportLedger(host->ledger.get());
-  ExportStreamStats(*host->stats, host->metrics_prefix, host->metrics.get());
+  ExportStreamStats(*host->stats, MetricsPrefix(role), host->metrics.get());
 
   if (given != nullptr) {
     host->transport = std::move(given);
@@ -43,15 +43,19 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions&
     ASSIGN_OR_RETURN(host->transport, transport::CreateUcxTransport({.transports = options.ucx_transports,
                                                                      .net_devices = options.ucx_net_devices}));
   }
+  host->receiver =
+      std::make_unique<stream::Receiver>(stream::ReceiverOptions{.instance = host->instance,
+                                                                 .staging_bytes = options.transfer_buffer_bytes,
+                                                                 .missing_item_seconds = options.missing_item_seconds},
+                                         host->transport.get(), host->ledger.get(), host->stats.get());
   Log(LogLevel::kInfo, absl::StrCat("worker ", host->name, ": model ", host->checkpoint->name(), " (",
                                     host->model->fingerprint(), ") on ", host->ops->name(), ", transport ",
                                     host->transport->name(), ", memory ", capacity, " bytes"));
   return host;
 }
 
-v1::WorkerHello Host::Hello(const std::string& grpc_address, int64_t request_bytes) const {
+v1::WorkerHello Host::Hello(const std::string& grpc_address) const {
   v1::WorkerHello hello;
-  hello.set_role(role);
   hello.set_name(name);
   hello.set_instance_id(instance);
   hello.set_grpc_address(options.advertise.empty() ? grpc_address : options.advertise);
@@ -61,12 +65,15 @@ v1::WorkerHello Host::Hello(const std::string& grpc_address, int64_t request_byt
   hello.set_kv_element_type(model->sparse_shape().kv.type == kernels::DType::kFloat32 ? v1::ELEMENT_TYPE_FLOAT32
                                                                                       : v1::ELEMENT_TYPE_BFLOAT16);
   hello.set_build_version(service::BuildVersion());
-  hello.set_request_memory_bytes(request_bytes);
   hello.set_page_group_bytes(PageGroupBytes(*model));
   hello.set_bytes_per_request(FixedBytes(*model));
   hello.set_stream_version(stream::kStreamVersion);
   return hello;
 }
+
+std::string RoleName(v1::WorkerRole role) { return role == v1::WORKER_ROLE_PREFILL ? "prefill" : "decode"; }
+
+std::string MetricsPrefix(v1::WorkerRole role) { return absl::StrCat("salamander_", RoleName(role), "_"); }
 
 void ReportMemory(const MemoryLedger& ledger, v1::Heartbeat& heartbeat) {
   const MemoryLedger::Snapshot now = ledger.Read();

@@ -1,4 +1,5 @@
-// What every worker process has once, whatever its role: memory ledger, device, model, transport, metrics, identity.
+// What every worker process has once, whatever its roles: memory ledger, device, model, transport, the receiving end of
+// the streams, metrics, identity. A role is given a Host and does not own it.
 #ifndef SALAMANDER_COMMON_WORKER_HOST_H_
 #define SALAMANDER_COMMON_WORKER_HOST_H_
 
@@ -14,6 +15,7 @@
 #include "common/model/checkpoint.h"
 #include "common/service/metrics.h"
 #include "common/service/worker_options.h"
+#include "common/stream/receiver.h"
 #include "common/stream/stream_stats.h"
 #include "common/transport/transport.h"
 #include "kernels/ops.h"
@@ -23,10 +25,8 @@ namespace salamander::worker {
 
 // In order of construction; destroyed in reverse.
 struct Host {
-  v1::WorkerRole role = v1::WORKER_ROLE_UNSPECIFIED;
   InstanceId instance = 0;
   std::string name;
-  std::string metrics_prefix;  // "salamander_prefill_" or "salamander_decode_"
   service::WorkerOptions options;
   const Clock* clock = &RealClock();
   std::unique_ptr<MemoryLedger> ledger;
@@ -36,14 +36,21 @@ struct Host {
   std::unique_ptr<stream::StreamStats> stats;
   std::unique_ptr<service::Metrics> metrics;
   std::unique_ptr<transport::Transport> transport;
+  std::unique_ptr<stream::Receiver> receiver;
 
-  // Loads the model and opens the transport (`given`, or UCX by the options).
+  // Loads the model and opens the transport (`given`, or UCX by the options). `role` goes into the default name and the
+  // metrics' names.
   static absl::StatusOr<std::unique_ptr<Host>> Create(const service::WorkerOptions& options, v1::WorkerRole role,
                                                       std::unique_ptr<transport::Transport> given);
 
-  // The hello that registers this worker; `grpc_address` is where it listens, `request_bytes` what requests may use.
-  v1::WorkerHello Hello(const std::string& grpc_address, int64_t request_bytes) const;
+  // The hello that registers this process; `grpc_address` is where it listens. What depends on the role is not in it.
+  v1::WorkerHello Hello(const std::string& grpc_address) const;
 };
+
+// "prefill" or "decode".
+std::string RoleName(v1::WorkerRole role);
+// What the names of a role's metrics begin with: "salamander_prefill_" or "salamander_decode_".
+std::string MetricsPrefix(v1::WorkerRole role);
 
 // Fills in the ledger's owners and capacity.
 void ReportMemory(const MemoryLedger& ledger, v1::Heartbeat& heartbeat);

@@ -29,7 +29,6 @@ RequestMemory::RequestMemory(const engine::Model* model, MemoryLedger* ledger, s
 
 absl::StatusOr<std::unique_ptr<Reservation>> RequestMemory::Reserve(const v1::ReserveRequest& request, int worker,
                                                                     int64_t tokens) {
-  RETURN_IF_ERROR(CheckRequestPlan(request.plan()));
   if (!(request.lease_seconds() > 0 && request.lease_seconds() <= kLongestLeaseSeconds)) {
     return absl::InvalidArgumentError(
         absl::StrCat("lease_seconds: ", request.lease_seconds(), " is not above 0 and at most ", kLongestLeaseSeconds));

@@ -45,8 +45,9 @@ class RequestMemory {
   // Every reservation has been retired and its `done` has run.
   ~RequestMemory() = default;
 
-  // All or nothing. INVALID_ARGUMENT for a plan or lease that cannot be, or if the budget could never hold `tokens`;
-  // RESOURCE_EXHAUSTED if it cannot now. The engine is woken whenever an item arrives.
+  // All or nothing, for a plan that CheckRequestPlan has passed. INVALID_ARGUMENT for a lease that cannot be, or if the
+  // budget could never hold `tokens`; RESOURCE_EXHAUSTED if it cannot now. The engine is woken whenever an item
+  // arrives.
   absl::StatusOr<std::unique_ptr<Reservation>> Reserve(const v1::ReserveRequest& request, int worker, int64_t tokens);
   // Nothing reads from or sends from the reservation any more. `done` runs on the engine thread, memory being back.
   void Retire(std::unique_ptr<Reservation> reservation, std::function<void()> done);

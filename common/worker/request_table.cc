@@ -1,0 +1,42 @@
+#include "common/worker/request_table.h"
+
+namespace salamander::worker {
+
+RequestTableBase::RequestTableBase(Host* host, v1::WorkerRole role, EngineLoop* loop, int64_t budget_bytes)
+    : host_(host),
+      role_(role),
+      loop_(loop),
+      budget_bytes_(budget_bytes),
+      memory_(host->model.get(), host->ledger.get(), host->receiver.get(), loop, host->clock, budget_bytes) {
+  host_->metrics->GaugeFrom(MetricsPrefix(role_) + "requests", "Requests that hold memory.", {},
+                            [this] { return static_cast<double>(live_.Read()); });
+  for (const char* outcome : {"ok", "cancelled", "failed", "expired"}) Finished(outcome);
+}
+
+void RequestTableBase::StopReserving() {
+  loop_->Post([this] { reserving_ = false; });
+}
+
+void RequestTableBase::EndAndWait() {
+  EndAll(absl::UnavailableError("the worker ends"));
+  live_.WaitForZero();
+}
+
+absl::Status RequestTableBase::CheckReserve(const v1::ReserveRequest& request) const {
+  if (!reserving_) return absl::UnavailableError(absl::StrCat("worker ", host_->name, " is draining"));
+  return CheckRequestPlan(request.plan());
+}
+
+v1::ReserveResponse RequestTableBase::Granted(uint64_t epoch) const {
+  v1::ReserveResponse response;
+  response.set_epoch(epoch);
+  response.set_instance_id(host_->instance);
+  return response;
+}
+
+prometheus::Counter& RequestTableBase::Finished(const std::string& outcome) {
+  return host_->metrics->Counter(MetricsPrefix(role_) + "requests_total", "Requests by how they ended.",
+                                 {{"outcome", outcome}});
+}
+
+}  // namespace salamander::worker
