@@ -2,7 +2,8 @@
 // that suits both a CPU and a GPU. docs in ../docs/architecture.md; equations in the model's report.
 //
 // Order and threads: one engine thread calls an Ops; calls take effect in order. A backend may queue them
-// (asynchronously on a GPU); Synchronize() waits for all so far. Arguments are checked by the engine, not here.
+// (asynchronously on a GPU); Synchronize() waits for all so far. Arguments are checked by the engine, not here. Other
+// threads learn by an Event how far the queue is, and reach device memory by a Copier of their own.
 //
 // Memory: every pointer an op takes is from Allocate() of the same Ops unless it says "host". Activations have
 // activation_type() (float32 on the CPU), row-major; weights are prepared once; states and logits are float32.
@@ -48,11 +49,36 @@ class Weight {
 };
 
 // A part of a fused weight: `rows` output features of `cols` inputs, BF16 or float32 as in the checkpoint (host).
+// Without data it is random, as random_weight.h says for `seed`, and made on the device: a model of any size to
+// measure with needs no checkpoint.
 struct WeightPart {
   const void* data = nullptr;
   DType type = DType::kBFloat16;
   int64_t rows = 0;
   int64_t cols = 0;
+  uint64_t seed = 0;
+};
+
+// A moment in the order of an Ops' queue, see Ops::Record. Any thread.
+class Event {
+ public:
+  virtual ~Event() = default;
+  // Blocks until all that was queued before has ended. The device's failure, if it failed by then.
+  virtual absl::Status Wait() = 0;
+  // Whether Wait would return at once.
+  virtual bool Done() = 0;
+};
+
+// Copies beside the queue of an Ops, from any one thread at a time. Every call blocks until its bytes are there, and
+// is not ordered with queued ops: wait for an Event before reading what an op writes; an op called after a copy sees
+// it. Outlived by its Ops.
+class Copier {
+ public:
+  virtual ~Copier() = default;
+  virtual absl::Status ToHost(void* to_host, const void* from, int64_t bytes) = 0;
+  virtual absl::Status ToDevice(void* to, const void* from_host, int64_t bytes) = 0;
+  // Both from Allocate(), `from` also from that of another Ops of the same backend.
+  virtual absl::Status OnDevice(void* to, const void* from, int64_t bytes) = 0;
 };
 
 // The rows of one sequence inside a batch: rows [row, row + rows) are its tokens at positions [position, …).
@@ -108,15 +134,32 @@ class Ops {
   virtual DType activation_type() const = 0;
 
   // --- memory
-  // 64-byte aligned, contents undefined. RESOURCE_EXHAUSTED when the device has not that much.
+  // At least 64-byte aligned, contents undefined, at once usable by ops and copiers. RESOURCE_EXHAUSTED when the device
+  // has not that much.
   virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
+  // Queued ops may still use it.
   virtual void Free(void* memory) = 0;
+  // Returns when `from_host` may change.
   virtual absl::Status CopyToDevice(void* to, const void* from_host, int64_t bytes) = 0;
+  // `to_host` is filled after Synchronize.
   virtual absl::Status CopyToHost(void* to_host, const void* from, int64_t bytes) = 0;
   virtual absl::Status Zero(void* memory, int64_t bytes) = 0;
   virtual absl::Status Synchronize() = 0;
   // Device memory that the backend keeps for itself, beside what Allocate gave and weights.
   virtual int64_t own_bytes() const { return 0; }
+  // Device memory that this process may still take.
+  virtual absl::StatusOr<int64_t> MemoryBytes() = 0;
+  // Whether the host may read and write device memory directly.
+  virtual bool host_memory() const = 0;
+  // Host memory that copies are fastest to and from, 64-byte aligned. RESOURCE_EXHAUSTED when there is none.
+  virtual absl::StatusOr<void*> AllocateHost(int64_t bytes) = 0;
+  virtual void FreeHost(void* memory) = 0;
+
+  // --- other threads
+  // Marks all queued so far. Never null: a failure is what its Wait returns.
+  virtual std::shared_ptr<Event> Record() = 0;
+  // Any thread.
+  virtual absl::StatusOr<std::unique_ptr<Copier>> NewCopier() = 0;
 
   // Whether repeats are worth padding a batch for, so that few keys serve all sizes.
   virtual bool records_repeats() const { return false; }
@@ -175,8 +218,10 @@ class Ops {
                                    const Matrix& out) = 0;
 
   // Seconds spent so far in each kind of operation, by name ("matmul", "select_blocks", …), for benchmarks. Any thread.
-  // Empty for a backend that does not measure.
   virtual std::vector<std::pair<std::string, double>> OpSeconds() const { return {}; }
+  // Whether OpSeconds counts from now on, for a backend where that costs time: there it is off at first, and repeats
+  // are not replayed while it is on.
+  virtual void SetTiming(bool /*on*/) {}
 };
 
 // Instruction sets of the CPU backend, worst first.

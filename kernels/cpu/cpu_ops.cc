@@ -2,8 +2,10 @@
 #include "kernels/cpu/cpu_ops.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "absl/strings/str_format.h"
 
@@ -23,6 +25,26 @@ Rows From(const Matrix& m, int64_t row) {
   if (m.data == nullptr) return {nullptr, 0};
   return {static_cast<float*>(m.data) + row * m.stride, m.stride};
 }
+
+// Ops have ended when they return.
+class CpuEvent : public Event {
+ public:
+  absl::Status Wait() override { return absl::OkStatus(); }
+  bool Done() override { return true; }
+};
+
+class CpuCopier : public Copier {
+ public:
+  absl::Status ToHost(void* to_host, const void* from, int64_t bytes) override { return Copy(to_host, from, bytes); }
+  absl::Status ToDevice(void* to, const void* from_host, int64_t bytes) override { return Copy(to, from_host, bytes); }
+  absl::Status OnDevice(void* to, const void* from, int64_t bytes) override { return Copy(to, from, bytes); }
+
+ private:
+  static absl::Status Copy(void* to, const void* from, int64_t bytes) {
+    std::memcpy(to, from, bytes);
+    return absl::OkStatus();
+  }
+};
 
 }  // namespace
 
@@ -54,6 +76,19 @@ absl::Status CpuOps::Zero(void* memory, int64_t bytes) {
   std::memset(memory, 0, bytes);
   return absl::OkStatus();
 }
+
+absl::StatusOr<int64_t> CpuOps::MemoryBytes() {
+  std::ifstream meminfo("/proc/meminfo");
+  for (std::string line; std::getline(meminfo, line);) {
+    long long kibibytes = 0;
+    if (std::sscanf(line.c_str(), "MemAvailable: %lld kB", &kibibytes) == 1) return kibibytes * 1024;
+  }
+  return absl::InternalError("/proc/meminfo has no MemAvailable");
+}
+
+std::shared_ptr<Event> CpuOps::Record() { return std::make_shared<CpuEvent>(); }
+
+absl::StatusOr<std::unique_ptr<Copier>> CpuOps::NewCopier() { return std::make_unique<CpuCopier>(); }
 
 absl::StatusOr<std::unique_ptr<Weight>> CpuOps::PrepareWeight(absl::Span<const WeightPart> parts) {
   return CpuWeight::Create(parts);

@@ -32,6 +32,12 @@ class CpuOps : public Ops {
   absl::Status CopyToHost(void* to_host, const void* from, int64_t bytes) override;
   absl::Status Zero(void* memory, int64_t bytes) override;
   absl::Status Synchronize() override { return absl::OkStatus(); }
+  absl::StatusOr<int64_t> MemoryBytes() override;
+  bool host_memory() const override { return true; }
+  absl::StatusOr<void*> AllocateHost(int64_t bytes) override { return Allocate(bytes); }
+  void FreeHost(void* memory) override { Free(memory); }
+  std::shared_ptr<Event> Record() override;
+  absl::StatusOr<std::unique_ptr<Copier>> NewCopier() override;
 
   absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(absl::Span<const WeightPart> parts) override;
   absl::Status MatMul(const Matrix& x, const Weight& weight, const float* bias, const Matrix& y) override;

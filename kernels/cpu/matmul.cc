@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "absl/strings/str_format.h"
+#include "kernels/random_weight.h"
 
 namespace salamander::kernels {
 namespace {
@@ -20,6 +21,7 @@ constexpr int64_t kTaskProducts = 1 << 19;  // multiply-adds worth waking a thre
 // Number i of a part, as float32. Checkpoints may hold weights at odd addresses.
 float ValueAt(const WeightPart& part, int64_t i) {
   float value;
+  if (part.data == nullptr) return RandomWeight(part.seed, i, RandomWeightScale(part.cols));
   if (part.type == DType::kFloat32) {
     std::memcpy(&value, static_cast<const char*>(part.data) + 4 * i, sizeof(value));
     return value;

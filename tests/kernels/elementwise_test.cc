@@ -143,5 +143,23 @@ TEST(CreateCpuOpsTest, AllocatesAlignedAndRefusesTheImpossible) {
   EXPECT_EQ(ops->Allocate(int64_t{1} << 60).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
+TEST(CreateCpuOpsTest, CopiersAndEventsOfOtherThreads) {
+  auto ops = CreateCpuOps(1).value();
+  EXPECT_TRUE(ops->host_memory());
+  EXPECT_GT(ops->MemoryBytes().value(), 0);
+  const std::shared_ptr<Event> event = ops->Record();
+  EXPECT_TRUE(event->Done());
+  EXPECT_TRUE(event->Wait().ok());
+  void* memory = ops->Allocate(16).value();
+  void* host = ops->AllocateHost(16).value();
+  auto copier = ops->NewCopier().value();
+  ASSERT_TRUE(copier->ToDevice(memory, "some sixteen by", 16).ok());
+  ASSERT_TRUE(copier->OnDevice(static_cast<char*>(memory) + 8, memory, 8).ok());
+  ASSERT_TRUE(copier->ToHost(host, memory, 16).ok());
+  EXPECT_EQ(std::string(static_cast<const char*>(host), 16), "some sixsome six");
+  ops->FreeHost(host);
+  ops->Free(memory);
+}
+
 }  // namespace
 }  // namespace salamander::kernels

@@ -1,4 +1,5 @@
 // Prepared weights and matrix products against float64.
+#include "kernels/random_weight.h"
 #include "tests/kernels/backend_fixture.h"
 #include "tests/kernels/reference.h"
 
@@ -61,6 +62,31 @@ TEST_P(MatMulTest, StacksPartsOfBothTypes) {
   Array hidden(*ops_, 1, 64);  // a fused weight's rows can still be gathered
   ASSERT_TRUE(ops_->Embed({7}, *weight, 1, hidden.matrix()).ok());
   EXPECT_EQ(hidden.at(0, 63), b[2 * 64 + 63]);
+}
+
+TEST_P(MatMulTest, PartsWithoutDataAreRandomBySeed) {
+  const int64_t in = 480, out = 96;
+  const std::vector<WeightPart> parts = {{.rows = out, .cols = in, .seed = 7}, {.rows = out, .cols = in, .seed = 8}};
+  auto weight = ops_->PrepareWeight(parts).value();
+  Array row(*ops_, 1, in);
+  std::vector<float> values;
+  for (int32_t token = 0; token < 2 * out; ++token) {
+    ASSERT_TRUE(ops_->Embed({token}, *weight, 1, row.matrix()).ok());
+    for (int64_t c = 0; c < in; ++c) {
+      ASSERT_EQ(row.at(0, c), RandomWeight(token < out ? 7 : 8, token % out * in + c, RandomWeightScale(in)));
+      values.push_back(row.at(0, c));
+    }
+  }
+  double sum = 0, squares = 0;
+  for (const float value : values) {
+    sum += value;
+    squares += static_cast<double>(value) * value;
+  }
+  EXPECT_NEAR(sum / static_cast<double>(values.size()), 0, 1e-3);
+  EXPECT_NEAR(squares / static_cast<double>(values.size()) * in, 1, 0.01);
+  std::vector<float> as_bfloat16 = values;
+  ToBfloat16(as_bfloat16);
+  EXPECT_EQ(as_bfloat16, values);
 }
 
 // A row's result must not depend on the call it is part of: spans may cut a prompt anywhere.
