@@ -39,18 +39,26 @@ absl::StatusOr<std::unique_ptr<Model>> Model::Load(const model::Checkpoint& chec
   model->sparse_ = MakeSparseShape(model->config_, ops->activation_type());
   model->lightning_ = MakeLightningShape(model->config_);
 
+  auto weights = std::make_shared<ModelWeights>();
   WeightLoader loader(checkpoint, *ops, *ledger);
-  ASSIGN_OR_RETURN(model->embedding_, loader.LoadMatrix({"model.embed_tokens"}));
+  ASSIGN_OR_RETURN(weights->embedding, loader.LoadMatrix({"model.embed_tokens"}));
   if (!model->config_.tie_word_embeddings) {
-    ASSIGN_OR_RETURN(model->lm_head_, loader.LoadMatrix({"lm_head"}));
+    ASSIGN_OR_RETURN(weights->lm_head, loader.LoadMatrix({"lm_head"}));
   }
-  ASSIGN_OR_RETURN(model->final_norm_, loader.LoadVector("model.norm.weight"));
+  ASSIGN_OR_RETURN(weights->final_norm, loader.LoadVector("model.norm.weight"));
   for (int64_t layer = 0; layer < model->layers(); ++layer) {
-    ASSIGN_OR_RETURN(LayerWeights weights, loader.LoadLayer(layer));
-    model->layers_.push_back(std::move(weights));
+    ASSIGN_OR_RETURN(LayerWeights of_layer, loader.LoadLayer(layer));
+    weights->layers.push_back(std::move(of_layer));
   }
-  model->vectors_ = loader.TakeVectors();
-  model->weight_holds_ = loader.TakeHolds();
+  weights->vectors = loader.TakeVectors();
+  weights->holds = loader.TakeHolds();
+  model->weights_ = std::move(weights);
+  return model;
+}
+
+std::unique_ptr<Model> Model::Share(kernels::Ops* ops) const {
+  std::unique_ptr<Model> model(new Model(*this));
+  model->ops_ = ops;
   return model;
 }
 

@@ -52,10 +52,22 @@ struct LayerWeights {
   const float* output_bias = nullptr;
 };
 
+// All of a checkpoint's weights on a device. Freed with the last Model that has them.
+struct ModelWeights {
+  std::vector<MemoryLedger::Hold> holds;
+  std::vector<DeviceBuffer> vectors;  // norms and biases
+  std::vector<LayerWeights> layers;
+  std::unique_ptr<kernels::Weight> embedding, lm_head;  // lm_head null: tied
+  const float* final_norm = nullptr;
+};
+
 class Model {
  public:
   static absl::StatusOr<std::unique_ptr<Model>> Load(const model::Checkpoint& checkpoint, kernels::Ops* ops,
                                                      MemoryLedger* ledger);
+  // The same weights for another engine thread of this process: `ops` is of the same device. The Ops that loaded the
+  // weights outlives all.
+  std::unique_ptr<Model> Share(kernels::Ops* ops) const;
 
   const model::Config& config() const { return config_; }
   kernels::Ops& ops() const { return *ops_; }
@@ -63,10 +75,10 @@ class Model {
 
   int64_t layers() const { return static_cast<int64_t>(config_.layers.size()); }
   bool is_sparse(int64_t layer) const { return config_.layers[layer] == model::LayerKind::kSparse; }
-  const LayerWeights& layer(int64_t layer) const { return layers_[layer]; }
-  const kernels::Weight& embedding() const { return *embedding_; }
-  const kernels::Weight& lm_head() const { return lm_head_ ? *lm_head_ : *embedding_; }
-  const float* final_norm() const { return final_norm_; }
+  const LayerWeights& layer(int64_t layer) const { return weights_->layers[layer]; }
+  const kernels::Weight& embedding() const { return *weights_->embedding; }
+  const kernels::Weight& lm_head() const { return weights_->lm_head ? *weights_->lm_head : *weights_->embedding; }
+  const float* final_norm() const { return weights_->final_norm; }
   const kernels::SparseShape& sparse_shape() const { return sparse_; }
   const kernels::LightningShape& lightning_shape() const { return lightning_; }
 
@@ -81,11 +93,7 @@ class Model {
   model::Config config_;
   std::string fingerprint_;
   kernels::Ops* ops_ = nullptr;
-  std::vector<MemoryLedger::Hold> weight_holds_;
-  std::vector<DeviceBuffer> vectors_;  // norms and biases
-  std::vector<LayerWeights> layers_;
-  std::unique_ptr<kernels::Weight> embedding_, lm_head_;
-  const float* final_norm_ = nullptr;
+  std::shared_ptr<const ModelWeights> weights_;
   kernels::SparseShape sparse_;
   kernels::LightningShape lightning_;
 };

@@ -59,8 +59,8 @@ absl::StatusOr<std::unique_ptr<kernels::Weight>> WeightLoader::LoadMatrix(const 
 
 absl::StatusOr<const float*> WeightLoader::LoadVector(const std::string& tensor) {
   const model::TensorView& view = checkpoint_.tensor(tensor);
-  std::vector<float> values(view.elements());
-  ToFloats(view.data, ElementType(view), view.elements(), values.data());
+  std::vector<float> values(view.elements(), 1.0f);  // A dummy's norm.
+  if (view.data != nullptr) ToFloats(view.data, ElementType(view), view.elements(), values.data());
   return Upload(values);
 }
 
@@ -78,7 +78,7 @@ absl::StatusOr<const float*> WeightLoader::LoadBias(const std::vector<std::strin
     const std::string bias = absl::StrCat(name, ".bias");
     if (!checkpoint_.has(bias)) continue;
     const model::TensorView& view = checkpoint_.tensor(bias);
-    ToFloats(view.data, ElementType(view), view.elements(), values.data() + at);
+    if (view.data != nullptr) ToFloats(view.data, ElementType(view), view.elements(), values.data() + at);
     any = true;
   }
   if (!any) return nullptr;

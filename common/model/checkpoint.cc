@@ -89,19 +89,37 @@ absl::Status CheckTensors(const Tensors& found, const Config& config) {
   return absl::OkStatus();
 }
 
-std::string Fingerprint(const std::string& config_text, const Tensors& tensors) {
+Tensors DummyTensors(const Config& config) {
+  Tensors tensors;
+  for (const auto& [name, shape] : ExpectedTensors(config)) {
+    TensorView view{.type = TensorType::kBF16, .shape = shape};
+    view.bytes = 2 * view.elements();
+    tensors[name] = view;
+  }
+  return tensors;
+}
+
+std::string Fingerprint(const std::string& config_text, const Tensors& tensors, LoadFormat format) {
   // nlohmann's objects are sorted by key: the same settings give the same text.
   std::string all = ParseJson(config_text).dump();
   for (const auto& [name, view] : tensors) {
     absl::StrAppend(&all, "\n", name, " ", static_cast<int>(view.type), " ", ShowShape(view.shape));
   }
+  if (format == LoadFormat::kDummy) absl::StrAppend(&all, "\ndummy");
   const XXH128_hash_t hash = XXH3_128bits(all.data(), all.size());
   return absl::StrCat(absl::Hex(hash.high64, absl::kZeroPad16), absl::Hex(hash.low64, absl::kZeroPad16));
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& folder) {
+absl::StatusOr<LoadFormat> ParseLoadFormat(std::string_view text) {
+  if (text == "safetensors") return LoadFormat::kSafetensors;
+  if (text == "dummy") return LoadFormat::kDummy;
+  return absl::InvalidArgumentError(
+      absl::StrCat("load_format must be safetensors or dummy, got \"", std::string(text), "\""));
+}
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& folder, LoadFormat format) {
   const fs::path root(folder);
   std::unique_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->folder_ = folder;
@@ -110,7 +128,9 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   RETURN_IF_ERROR(Annotate(config.status(), folder));
   checkpoint->config_ = *std::move(config);
 
-  if (fs::exists(root / kSingleFile) || !fs::exists(root / kIndexFile)) {
+  if (format == LoadFormat::kDummy) {
+    checkpoint->tensors_ = DummyTensors(checkpoint->config_);
+  } else if (fs::exists(root / kSingleFile) || !fs::exists(root / kIndexFile)) {
     ASSIGN_OR_RETURN(auto file, SafetensorsFile::Open((root / kSingleFile).string()));
     checkpoint->tensors_ = file->tensors();
     checkpoint->files_.push_back(std::move(file));
@@ -125,7 +145,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
     }
   }
   RETURN_IF_ERROR(Annotate(CheckTensors(checkpoint->tensors_, checkpoint->config_), folder));
-  checkpoint->fingerprint_ = Fingerprint(config_text, checkpoint->tensors_);
+  checkpoint->fingerprint_ = Fingerprint(config_text, checkpoint->tensors_, format);
   return checkpoint;
 }
 

@@ -128,6 +128,22 @@ TEST_F(CheckpointTest, BiasesAreExpectedWhereTheConfigurationSaysSo) {
   EXPECT_TRUE(OpenSingle().ok()) << OpenSingle();
 }
 
+TEST_F(CheckpointTest, ADummyNeedsItsConfigurationOnly) {
+  ASSERT_TRUE(OpenSingle().ok());
+  const std::string real = (*Checkpoint::Open(folder_.path()))->fingerprint();
+  std::filesystem::remove(folder_.file("model.safetensors"));
+  EXPECT_FALSE(Open().ok());
+  const auto dummy = Checkpoint::Open(folder_.path(), LoadFormat::kDummy);
+  ASSERT_TRUE(dummy.ok()) << dummy.status();
+  for (const auto& [name, view] : tensors_) {
+    ASSERT_TRUE((*dummy)->has(name));
+    EXPECT_EQ((*dummy)->tensor(name).shape, view.shape);
+    EXPECT_EQ((*dummy)->tensor(name).data, nullptr);
+  }
+  EXPECT_NE((*dummy)->fingerprint(), real);
+  EXPECT_EQ(ParseLoadFormat("gguf").status().message(), "load_format must be safetensors or dummy, got \"gguf\"");
+}
+
 TEST_F(CheckpointTest, RefusesATruncatedFile) {
   ASSERT_TRUE(OpenSingle().ok());
   const fs::path file = folder_.file("model.safetensors");
