@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "kernels/cuda/launch.h"
 #include "tests/kernels/cuda/bench.h"
 
@@ -24,7 +25,7 @@ T* Upload(const std::vector<T>& values) {
 }
 
 void RowCases(int64_t rows) {
-  const std::string at = " " + std::to_string(rows) + " rows";
+  const std::string at = absl::StrFormat(" %d rows", rows);
   const double row_bytes = static_cast<double>(rows) * kHidden * sizeof(bf16);
   std::vector<int32_t> ids;
   std::vector<int64_t> places;
@@ -65,8 +66,7 @@ void RowCases(int64_t rows) {
 
 // `count` sequences of `rows` tokens at `position`.
 void KvCases(int64_t count, int64_t rows, int64_t position) {
-  const std::string at =
-      " " + std::to_string(count) + " x " + std::to_string(rows) + " rows at " + std::to_string(position);
+  const std::string at = absl::StrFormat(" %d x %d rows at %d", count, rows, position);
   std::vector<SparseSequence> sequences;
   const int64_t pages = (position + rows) / kPageTokens + 1;
   for (int64_t s = 0; s < count; ++s) {

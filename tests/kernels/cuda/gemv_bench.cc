@@ -1,6 +1,5 @@
 // What products of few rows take with the weights of the released model, over the time to read the weight once.
-#include <string>
-
+#include "absl/strings/str_format.h"
 #include "kernels/cuda/launch.h"
 #include "tests/kernels/cuda/bench.h"
 
@@ -45,7 +44,7 @@ int main() {
       });
       const double bytes = 2.0 * static_cast<double>(size + rows * shape.in) +
                            (shape.logits ? 4.0 : 2.0) * static_cast<double>(rows * shape.out);
-      Report("Gemv " + std::string(shape.name) + ", " + std::to_string(rows) + " rows", microseconds,
+      Report(absl::StrFormat("Gemv %s, %d rows", shape.name, rows), microseconds,
              2.0 * static_cast<double>(rows * size), bytes);
     }
   }
