@@ -1,0 +1,98 @@
+// The recurrent step of lightning attention, one token a sequence: S = λ S + k vᵀ, out = scale · q S. It is bound by
+// reading and writing states, so they are cut into strips of 32 columns, one thread block each, with all of a thread's
+// loads under way at once.
+#include "kernels/cuda/lightning.cuh"
+
+namespace salamander::kernels::cuda {
+namespace {
+
+constexpr int kStrip = 32;      // columns of a thread block: 8 threads of 4
+constexpr int kThreadRows = 8;  // rows of a thread
+
+// Eight numbers of bf16, loaded at once.
+struct Bf16x8 {
+  __device__ explicit Bf16x8(const bf16* from) : words(*reinterpret_cast<const uint4*>(from)) {}
+  __device__ float operator[](int i) const {
+    const uint32_t word = i < 2 ? words.x : i < 4 ? words.y : i < 6 ? words.z : words.w;
+    return __uint_as_float(i % 2 == 0 ? word << 16 : word & 0xffff0000u);
+  }
+  uint4 words;
+};
+
+// kDim threads.
+template <int kDim>
+__global__ __launch_bounds__(kDim) void StepKernel(LightningArgs args) {
+  const int head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const LightningSequence sequence = args.sequences[blockIdx.z];
+  if (sequence.rows == 0) return;
+  const int row = threadIdx.x / 8 * kThreadRows, col = blockIdx.x * kStrip + threadIdx.x % 8 * 4;
+  float* state = sequence.state + (static_cast<int64_t>(head) * kDim + row) * kDim + col;
+  float4 s[kThreadRows];
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) s[i] = __ldcs(reinterpret_cast<const float4*>(state + i * kDim));
+
+  const int64_t kv_col = static_cast<int64_t>(head / args.group) * kDim;
+  const Bf16x8 k(args.k.data + sequence.row * args.k.stride + kv_col + row);
+  const Bf16x8 q(args.q.data + sequence.row * args.q.stride + head * kDim + row);
+  const uint2 v = *reinterpret_cast<const uint2*>(args.v.data + sequence.row * args.v.stride + kv_col + col);
+  const float2 v0 = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(v.x));
+  const float2 v1 = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(v.y));
+  const float decay = Decay(DecayRate(args, head), 1);
+
+  // Or the compiler puts off most loads until others are used, to save registers.
+  __syncthreads();
+
+  float4 out = {0, 0, 0, 0};
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+    s[i].x = fmaf(k[i], v0.x, s[i].x * decay);
+    s[i].y = fmaf(k[i], v0.y, s[i].y * decay);
+    s[i].z = fmaf(k[i], v1.x, s[i].z * decay);
+    s[i].w = fmaf(k[i], v1.y, s[i].w * decay);
+    __stcs(reinterpret_cast<float4*>(state + i * kDim), s[i]);
+    out.x = fmaf(q[i], s[i].x, out.x);
+    out.y = fmaf(q[i], s[i].y, out.y);
+    out.z = fmaf(q[i], s[i].z, out.z);
+    out.w = fmaf(q[i], s[i].w, out.w);
+  }
+
+  // Sums over rows: the four of a warp, then the warps.
+#pragma unroll
+  for (int lanes = 8; lanes <= 16; lanes *= 2) {
+    out.x += __shfl_xor_sync(0xffffffff, out.x, lanes);
+    out.y += __shfl_xor_sync(0xffffffff, out.y, lanes);
+    out.z += __shfl_xor_sync(0xffffffff, out.z, lanes);
+    out.w += __shfl_xor_sync(0xffffffff, out.w, lanes);
+  }
+  __shared__ float4 sums[kDim / 32][8];
+  if (lane < 8) sums[warp][lane] = out;
+  __syncthreads();
+  if (threadIdx.x >= kStrip) return;
+  float sum = 0;
+  for (int w = 0; w < kDim / 32; ++w) sum += reinterpret_cast<const float*>(sums[w])[lane];
+  args.out.data[sequence.row * args.out.stride + head * kDim + blockIdx.x * kStrip + lane] =
+      __float2bfloat16(sum * args.scale);
+}
+
+template <int kDim>
+cudaError_t Launch(const LightningArgs& args, int count, cudaStream_t stream) {
+  StepKernel<kDim><<<dim3(kDim / kStrip, args.heads, count), kDim, 0, stream>>>(args);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t LightningStep(const LightningArgs& args, int dim, int count, cudaStream_t stream) {
+  switch (dim) {
+    case 32:
+      return Launch<32>(args, count, stream);
+    case 64:
+      return Launch<64>(args, count, stream);
+    case 128:
+      return Launch<128>(args, count, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace salamander::kernels::cuda
