@@ -1,14 +1,14 @@
-// The decode worker process as an object.
+// The decode worker: receives what prefill workers send for a request, and generates its tokens.
 #ifndef SALAMANDER_DECODE_WORKER_DECODE_WORKER_H_
 #define SALAMANDER_DECODE_WORKER_DECODE_WORKER_H_
 
+#include <cstdint>
 #include <memory>
-#include <string>
 
 #include "absl/status/statusor.h"
-#include "common/base/memory_ledger.h"
 #include "common/service/worker_options.h"
 #include "common/transport/transport.h"
+#include "common/worker/worker.h"
 
 namespace salamander::decode {
 
@@ -17,18 +17,9 @@ struct DecodeWorkerOptions : service::WorkerOptions {
   int64_t max_batch = 64;
 };
 
-class DecodeWorker {
- public:
-  // `transport` null: UCX by the options. Serving when it returns.
-  static absl::StatusOr<std::unique_ptr<DecodeWorker>> Start(const DecodeWorkerOptions& options,
-                                                             std::unique_ptr<transport::Transport> transport = nullptr);
-  virtual ~DecodeWorker() = default;
-  virtual std::string address() const = 0;
-  virtual std::string metrics_address() const = 0;
-  virtual MemoryLedger::Snapshot memory() const = 0;
-  // Readiness off, no new reservations; returns when running requests ended or the grace is over (they then end).
-  virtual void Drain(double grace_seconds) = 0;
-};
+// `transport` null: UCX by the options. Serving when it returns.
+absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorker(const DecodeWorkerOptions& options,
+                                                            std::unique_ptr<transport::Transport> transport = nullptr);
 
 }  // namespace salamander::decode
 

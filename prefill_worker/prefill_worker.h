@@ -1,14 +1,14 @@
-// The prefill worker process as an object.
+// The prefill worker: computes the spans of prompts that plans give it, and sends what they make.
 #ifndef SALAMANDER_PREFILL_WORKER_PREFILL_WORKER_H_
 #define SALAMANDER_PREFILL_WORKER_PREFILL_WORKER_H_
 
+#include <cstdint>
 #include <memory>
-#include <string>
 
 #include "absl/status/statusor.h"
-#include "common/base/memory_ledger.h"
 #include "common/service/worker_options.h"
 #include "common/transport/transport.h"
+#include "common/worker/worker.h"
 
 namespace salamander::prefill {
 
@@ -18,18 +18,9 @@ struct PrefillWorkerOptions : service::WorkerOptions {
   int max_active_spans = 4;
 };
 
-class PrefillWorker {
- public:
-  // `transport` null: UCX by the options. Serving when it returns.
-  static absl::StatusOr<std::unique_ptr<PrefillWorker>> Start(
-      const PrefillWorkerOptions& options, std::unique_ptr<transport::Transport> transport = nullptr);
-  virtual ~PrefillWorker() = default;
-  virtual std::string address() const = 0;
-  virtual std::string metrics_address() const = 0;
-  virtual MemoryLedger::Snapshot memory() const = 0;
-  // Readiness off, no new reservations; returns when running requests ended or the grace is over (they then end).
-  virtual void Drain(double grace_seconds) = 0;
-};
+// `transport` null: UCX by the options. Serving when it returns.
+absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorker(const PrefillWorkerOptions& options,
+                                                            std::unique_ptr<transport::Transport> transport = nullptr);
 
 }  // namespace salamander::prefill
 

@@ -273,7 +273,7 @@ TEST(RegistrationTest, ARefusalIsFatal) {
   options.memory_bytes = 64 << 20;
   options.transfer_buffer_bytes = 2 << 20;
   options.on_fatal = [&](const absl::Status& status) { fatal.set_value(status); };
-  auto worker = decode::DecodeWorker::Start(options, network.CreateTransport());
+  auto worker = decode::StartWorker(options, network.CreateTransport());
   ASSERT_TRUE(worker.ok()) << worker.status();
   EXPECT_THAT(fatal.get_future().get(), HasStatus(absl::StatusCode::kFailedPrecondition, "another model"));
 }
@@ -284,7 +284,7 @@ TEST(OptionsTest, TooLittleMemoryIsRefusedByName) {
   options.model = testing::GoldenCheckpoint("dense");
   options.memory_bytes = 4 << 20;
   options.transfer_buffer_bytes = 2 << 20;
-  const absl::Status status = decode::DecodeWorker::Start(options, network.CreateTransport()).status();
+  const absl::Status status = decode::StartWorker(options, network.CreateTransport()).status();
   EXPECT_FALSE(status.ok());
   EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("memory"));
 }

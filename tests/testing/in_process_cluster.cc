@@ -62,14 +62,14 @@ absl::Status InProcessCluster::StartWorkers(const ClusterOptions& options) {
     static_cast<service::WorkerOptions&>(worker) = shared;
     worker.name = absl::StrCat("prefill-", i);
     worker.max_span_tokens = options.max_span_tokens;
-    ASSIGN_OR_RETURN(prefill_.emplace_back(), prefill::PrefillWorker::Start(worker, NewTransport()));
+    ASSIGN_OR_RETURN(prefill_.emplace_back(), prefill::StartWorker(worker, NewTransport()));
   }
   for (int i = 0; i < options.decode_workers; ++i) {
     decode::DecodeWorkerOptions worker;
     static_cast<service::WorkerOptions&>(worker) = shared;
     worker.name = absl::StrCat("decode-", i);
     worker.capture_dir = options.capture_dir;
-    ASSIGN_OR_RETURN(decode_.emplace_back(), decode::DecodeWorker::Start(worker, NewTransport()));
+    ASSIGN_OR_RETURN(decode_.emplace_back(), decode::StartWorker(worker, NewTransport()));
   }
   return absl::OkStatus();
 }

@@ -27,8 +27,8 @@ class InProcessCluster final : public Cluster {
   absl::StatusOr<std::map<std::string, Ledger>> Ledgers() override;
 
   router::Router& router(int index = 0) { return *routers_.at(index); }
-  prefill::PrefillWorker& prefill(int index) { return *prefill_.at(index); }
-  decode::DecodeWorker& decode(int index) { return *decode_.at(index); }
+  worker::Worker& prefill(int index) { return *prefill_.at(index); }
+  worker::Worker& decode(int index) { return *decode_.at(index); }
   // Only with faults.
   transport::FakeNetwork& network() { return *network_; }
 
@@ -41,8 +41,8 @@ class InProcessCluster final : public Cluster {
 
   std::unique_ptr<transport::FakeNetwork> network_;
   std::vector<std::unique_ptr<router::Router>> routers_;
-  std::vector<std::unique_ptr<prefill::PrefillWorker>> prefill_;
-  std::vector<std::unique_ptr<decode::DecodeWorker>> decode_;
+  std::vector<std::unique_ptr<worker::Worker>> prefill_;
+  std::vector<std::unique_ptr<worker::Worker>> decode_;
 };
 
 }  // namespace salamander::testing

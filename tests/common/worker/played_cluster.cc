@@ -54,7 +54,7 @@ PlayedCluster::PlayedCluster(const PlayedClusterOptions& options)
   decode.name = "d0";
   decode.max_batch = options.max_batch;
   decode.capture_dir = options.capture_dir;
-  decode_ = OrDie(decode::DecodeWorker::Start(decode, network_.CreateTransport()));
+  decode_ = OrDie(decode::StartWorker(decode, network_.CreateTransport()));
   std::vector<std::string> names = {decode.name};
   for (int i = 0; i < options.prefill_workers; ++i) {
     prefill::PrefillWorkerOptions prefill;
@@ -62,7 +62,7 @@ PlayedCluster::PlayedCluster(const PlayedClusterOptions& options)
     prefill.name = PrefillName(i);
     prefill.max_span_tokens = 2048;
     prefill.max_active_spans = options.max_active_spans;
-    prefill_.push_back(OrDie(prefill::PrefillWorker::Start(prefill, network_.CreateTransport())));
+    prefill_.push_back(OrDie(prefill::StartWorker(prefill, network_.CreateTransport())));
     names.push_back(prefill.name);
   }
   if (!router_.WaitReady(names)) OrDie(absl::StatusOr<int>(absl::DeadlineExceededError("workers are not ready")));

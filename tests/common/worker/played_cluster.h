@@ -50,8 +50,8 @@ class PlayedCluster {
 
   transport::FakeNetwork& network() { return network_; }
   PlayedRouter& router() { return router_; }
-  std::vector<std::unique_ptr<prefill::PrefillWorker>>& prefill() { return prefill_; }
-  std::unique_ptr<decode::DecodeWorker>& decode() { return decode_; }
+  std::vector<std::unique_ptr<worker::Worker>>& prefill() { return prefill_; }
+  std::unique_ptr<worker::Worker>& decode() { return decode_; }
   static std::string PrefillName(int index) { return absl::StrCat("p", index); }
 
  private:
@@ -61,8 +61,8 @@ class PlayedCluster {
   transport::FakeNetwork network_;
   PlayedRouter router_;
   std::unique_ptr<model::SafetensorsFile> golden_;
-  std::vector<std::unique_ptr<prefill::PrefillWorker>> prefill_;
-  std::unique_ptr<decode::DecodeWorker> decode_;
+  std::vector<std::unique_ptr<worker::Worker>> prefill_;
+  std::unique_ptr<worker::Worker> decode_;
   std::vector<v1::WorkerHello> prefill_hellos_;
   v1::WorkerHello decode_hello_;
 };
