@@ -1,0 +1,205 @@
+// Stage 1 for tiles of tokens with mma.sync: a team is a thread block, several of them on a multiprocessor overlap
+// products with exponentials. A warp scores 32 windows for 4 tokens.
+#include "kernels/cuda/select.h"
+#include "kernels/cuda/select_tile.cuh"
+
+namespace salamander::kernels::cuda {
+namespace {
+
+constexpr int kParts = 2;                             // warps that share tokens, each with its own windows
+constexpr int kPartRows = kTileWindows / kParts;      // of a tile
+constexpr int kPageSteps = kPageK1 / kPartRows;       // tiles that a page of each part takes
+constexpr int kCoarsePages = kTileWindows / kPageK2;  // whose K2 windows fill a tile
+constexpr int kStages = 2;
+
+template <int kDim, int kHeads>
+struct Shared {
+  using Queries = SharedTile<kDim, kTeamTokens * kHeads>;
+  using Tile = SharedTile<kDim, kTileWindows>;
+  static constexpr int kQueries = 0, kTiles = Queries::kBytes, kTeam = kTiles + kStages * Tile::kBytes;
+  static int Bytes(int places) { return kTeam + TeamMemory<kParts>::template Bytes<kHeads>(places); }
+};
+
+// Scores of a part's 32 windows times a quad's tokens.
+template <int kDim, int kHeads>
+__device__ inline void Score(uint32_t queries, uint32_t tile, int part, int quad, float (&scores)[2][kHeads / 2][4]) {
+  using Layout = Shared<kDim, kHeads>;
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+#pragma unroll
+    for (int n = 0; n < kHeads / 2; ++n) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) scores[i][n][c] = 0;
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < kDim / 16; ++k) {
+    uint32_t a[2][4];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = part * kPartRows + i * 16 + lane % 16;
+      LoadMatrix4(a[i], tile + Layout::Tile::Offset(row, 2 * k + lane / 16));
+    }
+#pragma unroll
+    for (int n = 0; n < kHeads / 2; n += 2) {
+      // Two times eight columns, each with 16 dimensions.
+      uint32_t b[4];
+      const int column = quad * 4 * kHeads + (n + lane / 16) * 8 + lane % 8;
+      LoadMatrix4(b, queries + Layout::Queries::Offset(column, 2 * k + lane / 8 % 2));
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        MmaBf16(scores[i][n], a[i], b[0], b[1]);
+        MmaBf16(scores[i][n + 1], a[i], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// Hides windows first + lane / 4 (+ 8) from a token that sees `visible`.
+template <int kPairs>
+__device__ inline void Hide(int first, int visible, float (&scores)[kPairs][4]) {
+  const int window = first + threadIdx.x % 32 / 4;
+#pragma unroll
+  for (int n = 0; n < kPairs; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      if (window + c / 2 * 8 >= visible) scores[n][c] = __int_as_float(0xff800000);
+    }
+  }
+}
+
+template <int kDim, int kHeads>
+__global__ void __launch_bounds__(kTeamThreads, 3)
+    SelectTilesKernel(SparseParams params, ConstRows q, int32_t* blocks) {
+  using Layout = Shared<kDim, kHeads>;
+  extern __shared__ __align__(1024) std::byte shared[];
+  constexpr int kBarrier = 0;
+  constexpr float kScale = ExponentScale<kDim>();
+
+  // Later tiles see more, so they go first.
+  const int64_t index = gridDim.x - 1 - blockIdx.x;
+  const int head = blockIdx.y, group = static_cast<int>(params.heads / params.kv.kv_heads);
+  const SparseSequence seq = params.sequences[blockIdx.z];
+  const int64_t first = (seq.position / kTeamTokens + index) * kTeamTokens;
+  if (seq.rows == 0 || first >= seq.position + seq.rows) return;
+
+  const ChoicePlan plan(params, first);
+  const auto memory = TeamMemory<kParts>::At<kHeads>(shared + Layout::kTeam, plan.places);
+  if (!plan.contested()) {
+    WriteChoices(params, seq, first, head, plan, memory, blocks);
+    return;
+  }
+
+  const int lane = threadIdx.x % 32, part = threadIdx.x / 32 % kParts, quad = threadIdx.x / 32 / kParts;
+  const int64_t position = first + 4 * quad + lane % 4;  // of this thread's token
+  const uint32_t queries = SharedAddress(shared) + Layout::kQueries, tiles = SharedAddress(shared) + Layout::kTiles;
+  const int64_t k1 = params.kv.k1(head, 0), k2 = params.kv.k2(head, 0);
+
+  // Steps: tiles of K2, then of K1 for the windows of competing blocks.
+  const int coarse_windows = VisibleWindows(min(first + kTeamTokens, seq.position + seq.rows) - 1, kK2Stride);
+  const int coarse_pages = (coarse_windows + kPageK2 - 1) / kPageK2;
+  const int coarse_steps = (coarse_pages + kCoarsePages - 1) / kCoarsePages;
+  const int first_page = max(4 * plan.begin - 1, 0) / kPageK1, end_page = (plan.end - 1) / kPageBlocks + 1;
+  const int fine_steps = (end_page - first_page + kParts - 1) / kParts * kPageSteps;
+  auto tile = [&](int step) { return tiles + step % kStages * Layout::Tile::kBytes; };
+  auto load = [&](int step) {
+    const int fine = step - coarse_steps;
+    if (fine < 0) {
+      LoadTier<kDim, kPageK2>(seq.pages, k2, step * kCoarsePages, coarse_pages, 0, threadIdx.x, kTeamThreads,
+                              tile(step));
+    } else if (fine < fine_steps) {
+      LoadTier<kDim, kPartRows>(seq.pages, k1, first_page + fine / kPageSteps * kParts, end_page,
+                                fine % kPageSteps * kPartRows, threadIdx.x, kTeamThreads, tile(step));
+    }
+    CommitCopies();
+  };
+  // Waits for the tile of `step` and starts the next one, where the one before was.
+  auto advance = [&](int step) {
+    WaitCopies<0>();
+    __syncthreads();
+    load(step + 1);
+  };
+
+  LoadQueries<kDim, kHeads>(seq, q, first, head, group, threadIdx.x, kTeamThreads, queries);
+  ClearLists(memory, seq, first);
+  load(0);
+
+  float scores[2][kHeads / 2][4], log_sums[1][kHeads];
+  int step = 0;
+  {
+    LogSums<kHeads> sums[1];
+    const int all_see = VisibleWindows(first, kK2Stride), visible = VisibleWindows(position, kK2Stride);
+    for (; step < coarse_steps; ++step) {
+      advance(step);
+      Score<kDim, kHeads>(queries, tile(step), part, quad, scores);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int window = step * kTileWindows + part * kPartRows + i * 16;
+        if (window + 16 > all_see) Hide(window, visible, scores[i]);
+        sums[0].Add(scores[i], kScale);
+      }
+    }
+    ShareLogSums(sums, memory, part, quad, group, kBarrier, log_sums);
+  }
+
+  BlockChooser<kParts, 1> chooser(plan, memory, part, quad);
+  const int visible = VisibleWindows(position, kK1Stride);
+  for (int page = first_page + part; step < coarse_steps + fine_steps; page += kParts) {
+#pragma unroll
+    for (int j = 0; j < kPageSteps; ++j, ++step) {
+      advance(step);
+      Score<kDim, kHeads>(queries, tile(step), part, quad, scores);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int window = page * kPageK1 + j * kPartRows + i * 16;
+        float low, high;
+        SumHeads<kHeads>(scores[i], kScale, log_sums[0], low, high);
+        // Only without forced local blocks does a block compete whose last window is hidden.
+        if (window + lane / 4 >= visible) low = 0;
+        if (window + lane / 4 + 8 >= visible) high = 0;
+        chooser.Take(0, low, high, window / 4);
+      }
+    }
+    chooser.EndPages(page, kBarrier);
+  }
+  __syncthreads();
+  WriteChoices(params, seq, first, head, plan, memory, blocks);
+}
+
+template <int kDim, int kHeads>
+cudaError_t Launch(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {
+  const int bytes = Shared<kDim, kHeads>::Bytes(static_cast<int>(std::max<int64_t>(0, CompetingPlaces(params))));
+  const auto kernel = SelectTilesKernel<kDim, kHeads>;
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (error != cudaSuccess) return error;
+  const dim3 grid(static_cast<unsigned>((params.max_rows + 2 * kTeamTokens - 2) / kTeamTokens),
+                  static_cast<unsigned>(params.kv.kv_heads), static_cast<unsigned>(params.count));
+  kernel<<<grid, kTeamThreads, bytes, stream>>>(params, q, blocks);
+  return cudaGetLastError();
+}
+
+template <int kDim>
+cudaError_t LaunchGroup(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {
+  const int64_t group = params.heads / params.kv.kv_heads;
+  if (group <= 4) return Launch<kDim, 4>(params, q, blocks, stream);
+  if (group <= 8) return Launch<kDim, 8>(params, q, blocks, stream);
+  return Launch<kDim, kSelectMaxGroup>(params, q, blocks, stream);
+}
+
+}  // namespace
+
+cudaError_t SelectTiles(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {
+  switch (params.kv.head_dim) {
+    case 32:
+      return LaunchGroup<32>(params, q, blocks, stream);
+    case 64:
+      return LaunchGroup<64>(params, q, blocks, stream);
+    case 128:
+      return LaunchGroup<128>(params, q, blocks, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace salamander::kernels::cuda
