@@ -37,6 +37,9 @@ cudaError_t Attend(const SparseParams& params, const AttendTask& task, int split
   if (task.group > kMaxGroup) return cudaErrorInvalidValue;
   if (params.count == 0 || params.max_rows == 0) return cudaSuccess;
   if (params.max_rows == 1) return AttendTokens(task, params.count, splits, workspace, stream);
+  if (params.arch == Arch::kSm90a && params.kv.head_dim >= 64) {
+    return AttendTilesSm90a(task, params.count, params.max_rows, stream);
+  }
   return AttendTiles(task, params.count, params.max_rows, stream);
 }
 

@@ -26,6 +26,8 @@ struct AttendTask {
 
 // Prefill: tiles of tokens that share what they load. One grid of (tiles of max_rows, kv_heads, count).
 cudaError_t AttendTiles(const AttendTask& task, int64_t count, int64_t max_rows, cudaStream_t stream);
+// The same with warpgroup products; head sizes 64 and 128.
+cudaError_t AttendTilesSm90a(const AttendTask& task, int64_t count, int64_t max_rows, cudaStream_t stream);
 
 // Decode, one row a sequence: its blocks are split over `splits` thread blocks, a second kernel combines their results.
 inline constexpr int kMaxSplits = 64;

@@ -86,14 +86,24 @@ struct BlockTile {
     return piece / kPanelPieces * kPanelBytes + Swizzle<kPanelPieces * 16>(row, piece % kPanelPieces);
   }
 
-  // This thread's part, one of kThreads, of the copy of rows [first, first + kCopied) to a tile at `shared`. Tokens
-  // from `keys` on do not exist: zero, so that their weight of zero stays zero whatever memory holds there.
+  // This thread's part, one of kThreads, of the copy of rows [first, first + kCopied), all keys or all values or both,
+  // to a tile at `shared`. Tokens from `keys` on do not exist: zero, so that their weight of zero stays zero whatever
+  // memory holds there.
   template <int kThreads, int kCopied>
   __device__ static void Copy(uint32_t shared, const std::byte* block, int first, int keys, int thread) {
+    constexpr int kStep = kThreads / kPieces;           // rows at once
+    constexpr int kPeriod = kStep < 8 ? 8 / kStep : 1;  // steps until the swizzle is the same again
+    constexpr int kStride = kStep * kPanelPieces * 16;
+    static_assert(kBlock % kStep == 0 && kCopied % (kStep * kPeriod) == 0);
+    const int row = first + thread / kPieces, piece = thread % kPieces;
+    const int keys_here = keys - row % kBlock;
+    const std::byte* from = block + (row * kPieces + piece) * 16;
+    uint32_t to[kPeriod];
 #pragma unroll
-    for (int i = thread; i < kCopied * kPieces; i += kThreads) {
-      const int row = first + i / kPieces, piece = i % kPieces;
-      CopyAsync16(shared + Offset(row, piece), block + (row * kPieces + piece) * 16, row % kBlock < keys ? 16 : 0);
+    for (int i = 0; i < kPeriod; ++i) to[i] = shared + Offset(row + i * kStep, piece) - i * kStride;
+#pragma unroll
+    for (int i = 0; i < kCopied / kStep; ++i) {
+      CopyAsync16(to[i % kPeriod] + i * kStride, from + i * kThreads * 16, i * kStep % kBlock < keys_here ? 16 : 0);
     }
   }
 };

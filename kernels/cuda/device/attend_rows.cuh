@@ -14,6 +14,16 @@ namespace salamander::kernels::cuda {
 
 inline constexpr float kBelowAllScores = -1e30f;  // finite: differences stay numbers
 
+// Weights [16 × keys], an accumulator, as the A fragments of their product with values.
+template <int kTiles>
+__device__ inline void PackWeights(const float (&weights)[kTiles][4], uint32_t (&a)[kTiles / 2][4]) {
+#pragma unroll
+  for (int j = 0; j < kTiles; ++j) {
+    a[j / 2][j % 2 * 2] = PackBf16(weights[j][0], weights[j][1]);
+    a[j / 2][j % 2 * 2 + 1] = PackBf16(weights[j][2], weights[j][3]);
+  }
+}
+
 // Fragments as in mma.cuh: this lane holds rows g = lane / 4 and g + 8.
 template <int kDim>
 struct AttendRows {
@@ -43,16 +53,16 @@ struct AttendRows {
     sum[0] = sum[1] = 0;
   }
 
-  // Scores of 8 · kTiles keys, of which the first `keys` (at least one) are seen, to weights as A fragments. Moves the
-  // running maximum.
+  // Scores of 8 · kTiles keys, of which the first `keys` (at least one) are seen, to weights relative to the running
+  // maximum, which may rise: `out` must then be scaled by `factor`, which is said by returning true.
   template <int kTiles>
-  __device__ void Weigh(float (&scores)[kTiles][4], int keys, float scale, uint32_t (&weights)[kTiles / 2][4]) {
+  __device__ bool Weigh(float (&scores)[kTiles][4], int keys, float scale, float (&factor)[2]) {
     if (keys < 8 * kTiles) {
 #pragma unroll
       for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          if (8 * j + threadIdx.x % 4 * 2 + i % 2 >= keys) scores[j][i] = kBelowAllScores;
+          if (8 * j + static_cast<int>(threadIdx.x) % 4 * 2 + i % 2 >= keys) scores[j][i] = kBelowAllScores;
         }
       }
     }
@@ -67,8 +77,13 @@ struct AttendRows {
       top[r] = fmaxf(top[r], __shfl_xor_sync(kAllLanes, top[r], 1));
       top[r] = fmaxf(top[r], __shfl_xor_sync(kAllLanes, top[r], 2));
     }
-    // After a few blocks maxima rarely move.
-    if (__any_sync(kAllLanes, top[0] > most[0] || top[1] > most[1])) Rescale(top, scale);
+    const bool rises = __any_sync(kAllLanes, top[0] > most[0] || top[1] > most[1]);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      factor[r] = FastExp2((most[r] - top[r]) * scale);
+      sum[r] *= factor[r];
+      most[r] = top[r];
+    }
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
 #pragma unroll
@@ -76,8 +91,15 @@ struct AttendRows {
         scores[j][i] = FastExp2(fmaf(scores[j][i], scale, -most[i / 2] * scale));
         sum[i / 2] += scores[j][i];
       }
-      weights[j / 2][j % 2 * 2] = PackBf16(scores[j][0], scores[j][1]);
-      weights[j / 2][j % 2 * 2 + 1] = PackBf16(scores[j][2], scores[j][3]);
+    }
+    return rises;
+  }
+
+  __device__ void ScaleOut(const float (&factor)[2]) {
+#pragma unroll
+    for (int n = 0; n < kDim / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) out[n][i] *= factor[i / 2];
     }
   }
 
@@ -97,8 +119,10 @@ struct AttendRows {
         MmaBf16(scores[2 * n + 1], q[k], b[2], b[3]);
       }
     }
+    float factor[2];
+    if (Weigh(scores, keys, scale, factor)) ScaleOut(factor);  // after a few blocks maxima rarely rise
     uint32_t weights[kKeys / 16][4];
-    Weigh(scores, keys, scale, weights);
+    PackWeights(scores, weights);
 #pragma unroll
     for (int k = 0; k < kKeys / 16; ++k) {
 #pragma unroll
@@ -134,21 +158,6 @@ struct AttendRows {
       for (int n = 0; n < kDim / 8; ++n) {
         *reinterpret_cast<uint32_t*>(to + head * kDim + n * 8 + col) =
             PackBf16(out[n][2 * r] * factor, out[n][2 * r + 1] * factor);
-      }
-    }
-  }
-
- private:
-  __device__ void Rescale(const float (&top)[2], float scale) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const float factor = FastExp2((most[r] - top[r]) * scale);
-      most[r] = top[r];
-      sum[r] *= factor;
-#pragma unroll
-      for (int n = 0; n < kDim / 8; ++n) {
-        out[n][2 * r] *= factor;
-        out[n][2 * r + 1] *= factor;
       }
     }
   }
