@@ -3,8 +3,8 @@
 // A thread block has a tile of neighbouring tokens, one a warp, and walks the union of their blocks: loads are shared,
 // and a warp sits out the blocks that its token did not choose, so no product is wasted on masks.
 #include "kernels/cuda/attend.h"
-#include "kernels/cuda/device/attend_blocks.cuh"
-#include "kernels/cuda/device/attend_rows.cuh"
+#include "kernels/cuda/attend_blocks.cuh"
+#include "kernels/cuda/attend_rows.cuh"
 
 namespace salamander::kernels::cuda {
 namespace {

@@ -7,8 +7,8 @@
 // One warpgroup loads (cp.async: pages lie anywhere, so there is no tensor map), three compute; while some weigh their
 // scores, others keep the tensor cores busy.
 #include "kernels/cuda/attend.h"
-#include "kernels/cuda/device/attend_blocks.cuh"
-#include "kernels/cuda/device/attend_rows.cuh"
+#include "kernels/cuda/attend_blocks.cuh"
+#include "kernels/cuda/attend_rows.cuh"
 #include "kernels/cuda/device/mbarrier.cuh"
 #include "kernels/cuda/device/wgmma.cuh"
 

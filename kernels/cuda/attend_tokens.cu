@@ -4,8 +4,8 @@
 // The warps of a thread block share every block, 16 keys each. A warp loads what it uses and nothing else, so warps
 // wait for their own copies only.
 #include "kernels/cuda/attend.h"
-#include "kernels/cuda/device/attend_blocks.cuh"
-#include "kernels/cuda/device/attend_rows.cuh"
+#include "kernels/cuda/attend_blocks.cuh"
+#include "kernels/cuda/attend_rows.cuh"
 
 namespace salamander::kernels::cuda {
 namespace {

@@ -10,8 +10,6 @@
 
 namespace salamander::kernels::cuda {
 
-inline constexpr unsigned kAllLanes = 0xffffffffu;
-
 // Windows of `stride`, twice as long, that the query at `position` sees.
 __host__ __device__ inline int VisibleWindows(int64_t position, int64_t stride) {
   return static_cast<int>(std::max<int64_t>(0, (position + 1) / stride - 1));

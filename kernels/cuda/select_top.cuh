@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/select_plan.cuh"
 
 namespace salamander::kernels::cuda {

@@ -16,6 +16,9 @@
 
 namespace salamander::kernels::cuda {
 
+// The mask of warp-wide operations.
+inline constexpr unsigned kAllLanes = 0xffffffff;
+
 __device__ inline uint32_t SharedAddress(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
 }

@@ -1,13 +1,13 @@
 // Softmax attention of a warp's 16 rows, the query heads of one token, with a running maximum and sum (the online
 // softmax of FlashAttention-2, arXiv 2307.08691).
-#ifndef SALAMANDER_KERNELS_CUDA_DEVICE_ATTEND_ROWS_CUH_
-#define SALAMANDER_KERNELS_CUDA_DEVICE_ATTEND_ROWS_CUH_
+#ifndef SALAMANDER_KERNELS_CUDA_ATTEND_ROWS_CUH_
+#define SALAMANDER_KERNELS_CUDA_ATTEND_ROWS_CUH_
 
 #include <cuda_bf16.h>
 
 #include <cstdint>
 
-#include "kernels/cuda/device/attend_blocks.cuh"
+#include "kernels/cuda/attend_blocks.cuh"
 #include "kernels/cuda/device/mma.cuh"
 
 namespace salamander::kernels::cuda {
@@ -165,4 +165,4 @@ struct AttendRows {
 
 }  // namespace salamander::kernels::cuda
 
-#endif  // SALAMANDER_KERNELS_CUDA_DEVICE_ATTEND_ROWS_CUH_
+#endif  // SALAMANDER_KERNELS_CUDA_ATTEND_ROWS_CUH_

@@ -1,6 +1,6 @@
 // Which blocks a tile of tokens attends to, and how a block lies in shared memory.
-#ifndef SALAMANDER_KERNELS_CUDA_DEVICE_ATTEND_BLOCKS_CUH_
-#define SALAMANDER_KERNELS_CUDA_DEVICE_ATTEND_BLOCKS_CUH_
+#ifndef SALAMANDER_KERNELS_CUDA_ATTEND_BLOCKS_CUH_
+#define SALAMANDER_KERNELS_CUDA_ATTEND_BLOCKS_CUH_
 
 #include <cuda_bf16.h>
 
@@ -12,7 +12,6 @@
 
 namespace salamander::kernels::cuda {
 
-inline constexpr unsigned kAllLanes = 0xffffffff;
 inline constexpr int kBlock = static_cast<int>(kBlockTokens);
 
 // Walks the union of the blocks of up to 32 tokens in ascending order: a merge of ascending lists, one a lane.
@@ -110,4 +109,4 @@ struct BlockTile {
 
 }  // namespace salamander::kernels::cuda
 
-#endif  // SALAMANDER_KERNELS_CUDA_DEVICE_ATTEND_BLOCKS_CUH_
+#endif  // SALAMANDER_KERNELS_CUDA_ATTEND_BLOCKS_CUH_
