@@ -119,6 +119,7 @@ struct LightningShape {
 // Names a sequence of ops that comes again and again, a decode step say. Under one key the ops are the same, in the
 // same order, with the same shapes, weights and buffers; only what lists say differs: tokens, positions, and of
 // sequences everything. Every list has `rows` entries, each with at most one row, and no sequence exceeds max_tokens.
+// Freeing a buffer forgets the repeats that use it.
 struct RepeatKey {
   int64_t rows = 0;
   int64_t max_tokens = 0;
@@ -143,6 +144,7 @@ class Ops {
   virtual absl::Status CopyToDevice(void* to, const void* from_host, int64_t bytes) = 0;
   // `to_host` is filled after Synchronize.
   virtual absl::Status CopyToHost(void* to_host, const void* from, int64_t bytes) = 0;
+  // Of memory that no queued op uses. Done when it returns: a copier may write there next.
   virtual absl::Status Zero(void* memory, int64_t bytes) = 0;
   virtual absl::Status Synchronize() = 0;
   // Device memory that the backend keeps for itself, beside what Allocate gave and weights.

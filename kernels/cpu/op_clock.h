@@ -10,23 +10,9 @@
 #include <utility>
 #include <vector>
 
-namespace salamander::kernels {
+#include "kernels/op_kind.h"
 
-enum class OpKind {
-  kMatMul,
-  kEmbed,
-  kAddRmsNorm,
-  kHeadNormRope,
-  kSiluMul,
-  kNormGate,
-  kLightning,
-  kAppendKv,
-  kPoolTiers,
-  kSelectBlocks,
-  kAttendBlocks,
-  kAttendDense,
-  kCount
-};
+namespace salamander::kernels {
 
 // Written by the engine thread, read by any.
 class OpClock {
@@ -47,18 +33,16 @@ class OpClock {
   };
 
   std::vector<std::pair<std::string, double>> Seconds() const {
-    static constexpr std::array<const char*, static_cast<size_t>(OpKind::kCount)> kNames = {
-        "matmul",    "embed",     "add_rms_norm", "head_norm_rope", "silu_mul",      "norm_gate",
-        "lightning", "append_kv", "pool_tiers",   "select_blocks",  "attend_blocks", "attend_dense"};
     std::vector<std::pair<std::string, double>> out;
-    for (size_t i = 0; i < kNames.size(); ++i) {
-      out.emplace_back(kNames[i], 1e-9 * static_cast<double>(nanoseconds_[i].load(std::memory_order_relaxed)));
+    for (size_t i = 0; i < kOpKinds; ++i) {
+      out.emplace_back(OpName(static_cast<OpKind>(i)),
+                       1e-9 * static_cast<double>(nanoseconds_[i].load(std::memory_order_relaxed)));
     }
     return out;
   }
 
  private:
-  std::array<std::atomic<int64_t>, static_cast<size_t>(OpKind::kCount)> nanoseconds_{};
+  std::array<std::atomic<int64_t>, kOpKinds> nanoseconds_{};
 };
 
 }  // namespace salamander::kernels

@@ -127,6 +127,11 @@ int64_t LightningWorkspaceBytes(const LightningParams& params);
 cudaError_t Lightning(const LightningParams& params, ConstRows q, ConstRows k, ConstRows v, Rows out, void* workspace,
                       cudaStream_t stream);
 
+// --- random_weight.cu: weight [rows, cols] of random_weight.h.
+cudaError_t FillRandom(bf16* weight, int64_t rows, int64_t cols, uint64_t seed, cudaStream_t stream);
+// cudaErrorNoKernelImageForDevice if these files were not compiled for the current device.
+cudaError_t CheckDeviceCode();
+
 }  // namespace salamander::kernels::cuda
 
 #endif  // SALAMANDER_KERNELS_CUDA_LAUNCH_H_

@@ -1,0 +1,92 @@
+#include "kernels/cuda/cuda_copier.h"
+
+#include "common/base/status_macros.h"
+
+namespace salamander::kernels::cuda {
+namespace {
+
+// Waiting for one sleeps, and leaves the processor to others.
+constexpr unsigned kSleepingEvent = cudaEventBlockingSync | cudaEventDisableTiming;
+
+}  // namespace
+
+std::shared_ptr<Event> CudaEvent::Record(cudaStream_t stream, std::shared_ptr<FaultLatch> faults) {
+  std::shared_ptr<CudaEvent> event(new CudaEvent(std::move(faults)));
+  cudaError_t error = cudaEventCreateWithFlags(&event->event_, kSleepingEvent);
+  if (error == cudaSuccess) error = cudaEventRecord(event->event_, stream);
+  event->recorded_ = event->faults_->Check(error, "record an event");
+  return event;
+}
+
+CudaEvent::~CudaEvent() {
+  if (event_ != nullptr) cudaEventDestroy(event_);
+}
+
+absl::Status CudaEvent::Wait() {
+  RETURN_IF_ERROR(recorded_);
+  return faults_->Check(cudaEventSynchronize(event_), "wait for an event");
+}
+
+bool CudaEvent::Done() {
+  if (!recorded_.ok()) return true;
+  if (cudaEventQuery(event_) != cudaErrorNotReady) return true;
+  cudaGetLastError();  // "Not ready" is recorded like an error.
+  return false;
+}
+
+absl::StatusOr<std::unique_ptr<Copier>> CudaCopier::Create(int device, std::shared_ptr<FaultLatch> faults) {
+  RETURN_IF_ERROR(CudaStatus(cudaSetDevice(device), "set the device"));
+  std::unique_ptr<CudaCopier> copier(new CudaCopier(device, std::move(faults)));
+  RETURN_IF_ERROR(CudaStatus(cudaStreamCreateWithFlags(&copier->stream_, cudaStreamNonBlocking), "create a stream"));
+  RETURN_IF_ERROR(CudaStatus(cudaEventCreateWithFlags(&copier->finished_, kSleepingEvent), "create an event"));
+  ASSIGN_OR_RETURN(copier->staged_, StagedCopy::Create(copier->stream_, copier->faults_));
+  return copier;
+}
+
+CudaCopier::~CudaCopier() {
+  staged_.reset();
+  if (finished_ != nullptr) cudaEventDestroy(finished_);
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+absl::Status CudaCopier::Finish(const char* what) {
+  RETURN_IF_ERROR(faults_->Check(cudaEventRecord(finished_, stream_), what));
+  return faults_->Check(cudaEventSynchronize(finished_), what);
+}
+
+absl::Status CudaCopier::ToHost(void* to_host, const void* from, int64_t bytes) {
+  if (bytes == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "copy to host"));
+  RETURN_IF_ERROR(staged_->ToHost(to_host, from, bytes));
+  return Finish("copy to host");
+}
+
+absl::Status CudaCopier::ToDevice(void* to, const void* from_host, int64_t bytes) {
+  if (bytes == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "copy to device"));
+  RETURN_IF_ERROR(staged_->ToDevice(to, from_host, bytes));
+  return Finish("copy to device");
+}
+
+absl::Status CudaCopier::OnDevice(void* to, const void* from, int64_t bytes) {
+  if (bytes == 0) return absl::OkStatus();
+  RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "copy on device"));
+  cudaPointerAttributes source;
+  RETURN_IF_ERROR(faults_->Check(cudaPointerGetAttributes(&source, from), "copy on device"));
+  if (source.device != device_ && source.device != open_peer_) RETURN_IF_ERROR(OpenPeer(source.device));
+  RETURN_IF_ERROR(faults_->Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "copy on device"));
+  return Finish("copy on device");
+}
+
+absl::Status CudaCopier::OpenPeer(int peer) {
+  open_peer_ = peer;
+  int connected = 0;
+  RETURN_IF_ERROR(faults_->Check(cudaDeviceCanAccessPeer(&connected, device_, peer), "copy between devices"));
+  if (connected == 0) return absl::OkStatus();  // The driver takes the way through the host.
+  cudaMemPool_t pool;
+  RETURN_IF_ERROR(faults_->Check(cudaDeviceGetDefaultMemPool(&pool, peer), "copy between devices"));
+  const cudaMemAccessDesc access = {{cudaMemLocationTypeDevice, device_}, cudaMemAccessFlagsProtReadWrite};
+  return faults_->Check(cudaMemPoolSetAccess(pool, &access, 1), "copy between devices");
+}
+
+}  // namespace salamander::kernels::cuda
