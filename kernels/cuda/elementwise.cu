@@ -4,6 +4,7 @@
 #include <numbers>
 #include <type_traits>
 
+#include "kernels/cuda/device/chained.cuh"
 #include "kernels/cuda/device/pieces.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -62,6 +63,8 @@ struct AddBiasPiece {
 
 template <bool kAligned, class Op>
 __global__ void __launch_bounds__(kPieceThreads) PieceKernel(Op op, Rows out, int64_t cols, unsigned chunks) {
+  AllowNext();
+  WaitForPrevious();
   const int64_t row = blockIdx.x / chunks;
   const int64_t first = (blockIdx.x % chunks * kThreadPieces * kPieceThreads + threadIdx.x) * kPieceCols;
   float values[kThreadPieces][kPieceCols];
@@ -81,14 +84,25 @@ cudaError_t LaunchPieces(const Op& op, Rows out, int64_t rows, int64_t cols, boo
   const int64_t chunks = CeilDiv(cols, kThreadPieces * kPieceThreads * kPieceCols);
   const bool aligned = inputs_aligned && PiecesAligned(out.data, out.stride, cols);
   auto* kernel = aligned ? PieceKernel<true, Op> : PieceKernel<false, Op>;
-  kernel<<<static_cast<unsigned>(rows * chunks), kPieceThreads, 0, stream>>>(op, out, cols,
-                                                                             static_cast<unsigned>(chunks));
-  return cudaGetLastError();
+  return LaunchChained(kernel, static_cast<unsigned>(rows * chunks), kPieceThreads, stream, op, out, cols,
+                       static_cast<unsigned>(chunks));
 }
 
 // --- norms of whole rows: one thread block a row, which stays in registers
 
 constexpr int kMostRowPieces = 4;  // of one thread
+
+// First column of piece `i` of this thread.
+__device__ inline int64_t RowCol(int i) { return static_cast<int64_t>(i * blockDim.x + threadIdx.x) * kPieceCols; }
+
+// A decode step reads all weights of the model between two uses of these: they come from far, so ahead of the rows.
+template <int kPieces>
+__device__ inline void PrefetchWeights(const float* weights, int64_t cols) {
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) {
+    if (weights != nullptr && RowCol(i) < cols) asm volatile("prefetch.global.L2 [%0];\n" ::"l"(weights + RowCol(i)));
+  }
+}
 
 constexpr int RowThreads(int pieces) { return pieces < kMostRowPieces ? 256 : 512; }
 
@@ -96,23 +110,25 @@ template <int kPieces, bool kAligned>
 __global__ void __launch_bounds__(RowThreads(kPieces))
     AddRmsNormKernel(Rows hidden, ConstRows delta, float delta_scale, const float* norm, float eps, float x_scale,
                      Rows x, int64_t cols) {
+  AllowNext();
+  PrefetchWeights<kPieces>(norm, cols);
+  WaitForPrevious();
   const int64_t row = blockIdx.x;
   bf16* hidden_row = hidden.data + row * hidden.stride;
-  auto col_of = [](int i) { return static_cast<int64_t>(i * blockDim.x + threadIdx.x) * kPieceCols; };
   float values[kPieces][kPieceCols];
 #pragma unroll
-  for (int i = 0; i < kPieces; ++i) LoadPiece<kAligned>(hidden_row, col_of(i), cols, values[i]);
+  for (int i = 0; i < kPieces; ++i) LoadPiece<kAligned>(hidden_row, RowCol(i), cols, values[i]);
   if (delta.data != nullptr) {
     float added[kPieces][kPieceCols];
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
-      LoadPiece<kAligned>(delta.data + row * delta.stride, col_of(i), cols, added[i]);
+      LoadPiece<kAligned>(delta.data + row * delta.stride, RowCol(i), cols, added[i]);
     }
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
 #pragma unroll
       for (int c = 0; c < kPieceCols; ++c) values[i][c] = fmaf(added[i][c], delta_scale, values[i][c]);
-      StorePiece<kAligned>(hidden_row, col_of(i), cols, values[i]);
+      StorePiece<kAligned>(hidden_row, RowCol(i), cols, values[i]);
       // The norm is of what the row is from now on.
       RoundPiece(values[i]);
     }
@@ -125,24 +141,26 @@ __global__ void __launch_bounds__(RowThreads(kPieces))
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
     float weights[kPieceCols];
-    LoadWeights<kAligned>(norm, col_of(i), cols, weights);
+    LoadWeights<kAligned>(norm, RowCol(i), cols, weights);
 #pragma unroll
     for (int c = 0; c < kPieceCols; ++c) values[i][c] *= factor * weights[c];
-    StorePiece<kAligned>(x.data + row * x.stride, col_of(i), cols, values[i]);
+    StorePiece<kAligned>(x.data + row * x.stride, RowCol(i), cols, values[i]);
   }
 }
 
 template <int kPieces, bool kAligned>
 __global__ void __launch_bounds__(RowThreads(kPieces))
     NormGateKernel(Rows x, const float* norm, float eps, ConstRows gate, int64_t cols) {
+  AllowNext();
+  PrefetchWeights<kPieces>(norm, cols);
+  WaitForPrevious();
   const int64_t row = blockIdx.x;
   bf16* x_row = x.data + row * x.stride;
-  auto col_of = [](int i) { return static_cast<int64_t>(i * blockDim.x + threadIdx.x) * kPieceCols; };
   float values[kPieces][kPieceCols], gates[kPieces][kPieceCols];
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
-    LoadPiece<kAligned>(x_row, col_of(i), cols, values[i]);
-    if (gate.data != nullptr) LoadPiece<kAligned>(gate.data + row * gate.stride, col_of(i), cols, gates[i]);
+    LoadPiece<kAligned>(x_row, RowCol(i), cols, values[i]);
+    if (gate.data != nullptr) LoadPiece<kAligned>(gate.data + row * gate.stride, RowCol(i), cols, gates[i]);
   }
   if (norm != nullptr) {
     float squares = 0;
@@ -152,7 +170,7 @@ __global__ void __launch_bounds__(RowThreads(kPieces))
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
       float weights[kPieceCols];
-      LoadWeights<kAligned>(norm, col_of(i), cols, weights);
+      LoadWeights<kAligned>(norm, RowCol(i), cols, weights);
 #pragma unroll
       for (int c = 0; c < kPieceCols; ++c) values[i][c] *= factor * weights[c];
     }
@@ -163,7 +181,7 @@ __global__ void __launch_bounds__(RowThreads(kPieces))
 #pragma unroll
       for (int c = 0; c < kPieceCols; ++c) values[i][c] *= Sigmoid(gates[i][c]);
     }
-    StorePiece<kAligned>(x_row, col_of(i), cols, values[i]);
+    StorePiece<kAligned>(x_row, RowCol(i), cols, values[i]);
   }
 }
 
@@ -173,14 +191,9 @@ cudaError_t ForRowShape(int64_t cols, const Launch& launch) {
   const int64_t pieces = CeilDiv(cols, kPieceCols);
   auto threads = [&](int per_thread) { return static_cast<unsigned>(CeilDiv(CeilDiv(pieces, per_thread), 32) * 32); };
   if (pieces > kMostRowPieces * RowThreads(kMostRowPieces)) return cudaErrorInvalidValue;
-  if (pieces <= RowThreads(1)) {
-    launch(std::integral_constant<int, 1>(), threads(1));
-  } else if (pieces <= 2 * RowThreads(2)) {
-    launch(std::integral_constant<int, 2>(), threads(2));
-  } else {
-    launch(std::integral_constant<int, kMostRowPieces>(), threads(kMostRowPieces));
-  }
-  return cudaGetLastError();
+  if (pieces <= RowThreads(1)) return launch(std::integral_constant<int, 1>(), threads(1));
+  if (pieces <= 2 * RowThreads(2)) return launch(std::integral_constant<int, 2>(), threads(2));
+  return launch(std::integral_constant<int, kMostRowPieces>(), threads(kMostRowPieces));
 }
 
 // --- heads
@@ -208,6 +221,8 @@ template <int kDim, bool kAligned, bool kRope>
 __global__ void __launch_bounds__(kHeadThreads)
     HeadNormRopeKernel(Rows x, int64_t cols, const float* norm, float eps, RopeTurns turns, const int64_t* positions,
                        int64_t first_position) {
+  AllowNext();
+  WaitForPrevious();
   constexpr int kLanes = kDim / kPieceCols, kHalf = kDim / 2;
   __shared__ alignas(16) float cosines[kHalf];
   __shared__ alignas(16) float sines[kHalf];
@@ -266,8 +281,8 @@ cudaError_t AddRmsNorm(Rows hidden, ConstRows delta, float delta_scale, const fl
                        (x.data == nullptr || PiecesAligned(x.data, x.stride, cols));
   return ForRowShape(cols, [&](auto pieces, unsigned threads) {
     auto* kernel = aligned ? AddRmsNormKernel<pieces.value, true> : AddRmsNormKernel<pieces.value, false>;
-    kernel<<<static_cast<unsigned>(rows), threads, 0, stream>>>(hidden, delta, delta_scale, norm, eps, x_scale, x,
-                                                                cols);
+    return LaunchChained(kernel, static_cast<unsigned>(rows), threads, stream, hidden, delta, delta_scale, norm, eps,
+                         x_scale, x, cols);
   });
 }
 
@@ -282,9 +297,8 @@ cudaError_t HeadNormRope(Rows x, int64_t rows, int64_t heads, int64_t dim, const
     auto* kernel = theta != 0
                        ? (aligned ? HeadNormRopeKernel<kDim, true, true> : HeadNormRopeKernel<kDim, false, true>)
                        : (aligned ? HeadNormRopeKernel<kDim, true, false> : HeadNormRopeKernel<kDim, false, false>);
-    kernel<<<static_cast<unsigned>(rows), kHeadThreads, 0, stream>>>(x, cols, norm, eps, turns, positions,
-                                                                     first_position);
-    return cudaGetLastError();
+    return LaunchChained(kernel, static_cast<unsigned>(rows), kHeadThreads, stream, x, cols, norm, eps, turns,
+                         positions, first_position);
   };
   switch (dim) {
     case 32:
@@ -310,7 +324,7 @@ cudaError_t NormGate(Rows x, const float* norm, float eps, ConstRows gate, int64
                        (gate.data == nullptr || PiecesAligned(gate.data, gate.stride, cols));
   return ForRowShape(cols, [&](auto pieces, unsigned threads) {
     auto* kernel = aligned ? NormGateKernel<pieces.value, true> : NormGateKernel<pieces.value, false>;
-    kernel<<<static_cast<unsigned>(rows), threads, 0, stream>>>(x, norm, eps, gate, cols);
+    return LaunchChained(kernel, static_cast<unsigned>(rows), threads, stream, x, norm, eps, gate, cols);
   });
 }
 

@@ -1,6 +1,7 @@
 // Keys and values into pages, and the tiers of window means over the keys.
 #include <type_traits>
 
+#include "kernels/cuda/device/chained.cuh"
 #include "kernels/cuda/device/pieces.cuh"
 #include "kernels/cuda/launch.h"
 
@@ -14,6 +15,8 @@ constexpr int kAppendThreads = 256;
 template <bool kAligned>
 __global__ void __launch_bounds__(kAppendThreads)
     AppendKvKernel(KvLayout kv, const SparseSequence* sequences, ConstRows k, ConstRows v) {
+  AllowNext();
+  WaitForPrevious();
   const SparseSequence seq = sequences[blockIdx.y];
   if (seq.rows == 0) return;
   const int64_t end = seq.position + seq.rows, last_block = (end - 1) / kBlockTokens;
@@ -62,6 +65,8 @@ constexpr int64_t PoolGroups(int64_t rows) { return (rows + kK2Stride / 2 - 1) /
 template <int kDim>
 __global__ void __launch_bounds__(kDim) PoolTiersKernel(KvLayout kv, const SparseSequence* sequences) {
   __shared__ alignas(16) float sums[kSums][kDim];
+  AllowNext();
+  WaitForPrevious();
   const SparseSequence seq = sequences[blockIdx.z];
   const int64_t begin = seq.position, end = seq.position + seq.rows, head = blockIdx.y;
   // The first group whose K2 window ends after `begin`.
@@ -82,7 +87,7 @@ __global__ void __launch_bounds__(kDim) PoolTiersKernel(KvLayout kv, const Spars
     const auto* keys = reinterpret_cast<const bf16*>(tile) + sum % kK1PerK2 * kSumTokens * kDim + col;
     uint4 pieces[kSumTokens];
 #pragma unroll
-    for (int t = 0; t < kSumTokens; ++t) pieces[t] = __ldg(reinterpret_cast<const uint4*>(keys + t * kDim));
+    for (int t = 0; t < kSumTokens; ++t) pieces[t] = *reinterpret_cast<const uint4*>(keys + t * kDim);
     float total[kPieceCols] = {};
 #pragma unroll
     for (int t = 0; t < kSumTokens; ++t) {
@@ -122,8 +127,7 @@ cudaError_t AppendKv(const SparseParams& params, ConstRows k, ConstRows v, cudaS
   const dim3 grid(static_cast<unsigned>(CeilDiv(params.max_rows * 2 * (cols / kPieceCols), kAppendThreads)),
                   static_cast<unsigned>(params.count));
   auto* kernel = aligned ? AppendKvKernel<true> : AppendKvKernel<false>;
-  kernel<<<grid, kAppendThreads, 0, stream>>>(params.kv, params.sequences, k, v);
-  return cudaGetLastError();
+  return LaunchChained(kernel, grid, kAppendThreads, stream, params.kv, params.sequences, k, v);
 }
 
 cudaError_t PoolTiers(const SparseParams& params, cudaStream_t stream) {
@@ -132,8 +136,7 @@ cudaError_t PoolTiers(const SparseParams& params, cudaStream_t stream) {
                   static_cast<unsigned>(params.count));
   auto launch = [&](auto constant) {
     constexpr int kDim = decltype(constant)::value;
-    PoolTiersKernel<kDim><<<grid, kDim, 0, stream>>>(params.kv, params.sequences);
-    return cudaGetLastError();
+    return LaunchChained(PoolTiersKernel<kDim>, grid, kDim, stream, params.kv, params.sequences);
   };
   switch (params.kv.head_dim) {
     case 32:

@@ -70,7 +70,8 @@ cudaError_t NormGate(Rows x, const float* norm, float eps, ConstRows gate, int64
 cudaError_t AddBias(Rows y, const float* bias, int64_t rows, int64_t cols, cudaStream_t stream);
 
 // --- gemv.cu: y [rows, out] = x [rows, in] · weight [out, in]ᵀ for few rows (at most kGemvRows), at the speed of
-// memory. Exactly one of y and logits (float32) is not null.
+// memory. Exactly one of y and logits (float32) is not null. The weight is read ahead of kernels enqueued before: none
+// of them may write it.
 inline constexpr int64_t kGemvRows = 16;
 struct GemvParams {
   ConstRows x;

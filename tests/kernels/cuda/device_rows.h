@@ -16,10 +16,14 @@ class DeviceRows {
  public:
   DeviceRows(int64_t rows, int64_t cols, const std::vector<float>& values = {}, int64_t pad = 16, int64_t lead = 0)
       : rows_(rows), cols_(cols), stride_(cols + pad), lead_(lead), array_(lead + rows * stride_) {
-    if (values.empty()) return;
+    if (!values.empty()) Write(values);
+  }
+
+  // values [rows, cols], rounded.
+  void Write(const std::vector<float>& values) const {
     std::vector<bf16> all = array_.Read();
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = 0; c < cols; ++c) all[Index(r, c)] = __float2bfloat16(values[r * cols + c]);
+    for (int64_t r = 0; r < rows_; ++r) {
+      for (int64_t c = 0; c < cols_; ++c) all[Index(r, c)] = __float2bfloat16(values[r * cols_ + c]);
     }
     EXPECT_EQ(cudaMemcpy(array_.data(), all.data(), all.size() * sizeof(bf16), cudaMemcpyHostToDevice), cudaSuccess);
   }

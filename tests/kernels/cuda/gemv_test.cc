@@ -116,6 +116,56 @@ TEST_F(CudaGemvTest, RowsDoNotDependOnTheirNumber) {
   }
 }
 
+// Kernels here start before those in front of them have ended: a chain in which each reads what the one before wrote
+// yields the same, to the bit, whether the host waits for every kernel, for none, or replays them as a graph.
+TEST_F(CudaGemvTest, ChainsWaitForWhatTheyRead) {
+  const int64_t width = 1024, rows = 3;
+  const int steps = 60;
+  const std::vector<float> start = Random(rows * width, 1);
+  const DeviceArray<bf16> weight(ToBf16(Weights({width, width})));
+  const DeviceArray<float> norm(Random(width, 3));
+  const DeviceRows hidden(rows, width, start), x(rows, width), y(rows, width, start);
+  cudaStream_t stream;
+  ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);
+  auto run = [&](bool wait) {
+    for (int i = 0; i < steps; ++i) {
+      ASSERT_EQ(AddRmsNorm(hidden.rows(), y.const_rows(), 0.5f, norm.data(), 1e-6f, 1, x.rows(), rows, width, stream),
+                cudaSuccess);
+      if (wait) Finish();
+      ASSERT_EQ(
+          Gemv({.x = x.const_rows(), .weight = weight.data(), .rows = rows, .in = width, .out = width, .y = y.rows()},
+               stream),
+          cudaSuccess);
+      if (wait) Finish();
+    }
+  };
+  run(true);
+  const std::vector<float> want = hidden.Read();
+
+  hidden.Write(start);
+  y.Write(start);
+  run(false);
+  Finish();
+  EXPECT_EQ(hidden.Read(), want);
+
+  cudaGraph_t graph;
+  cudaGraphExec_t replay;
+  ASSERT_EQ(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  run(false);
+  ASSERT_EQ(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&replay, graph, 0), cudaSuccess);
+  for (int round = 0; round < 3; ++round) {
+    hidden.Write(start);
+    y.Write(start);
+    ASSERT_EQ(cudaGraphLaunch(replay, stream), cudaSuccess);
+    Finish();
+    EXPECT_EQ(hidden.Read(), want) << round;
+  }
+  EXPECT_EQ(cudaGraphExecDestroy(replay), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+}
+
 TEST_F(CudaGemvTest, RefusesWhatItCannotDo) {
   const DeviceArray<bf16> memory(4096);
   const DeviceRows y(17, 8);
