@@ -14,6 +14,10 @@ inline constexpr int64_t kSelectMaxGroup = 16;
 // Tiles of 8 tokens, mma.sync.
 cudaError_t SelectTiles(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream);
 
+// Tiles of 16 tokens, wgmma; for the shapes that are worth it.
+bool HasSelectTilesSm90a(const SparseParams& params);
+cudaError_t SelectTilesSm90a(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream);
+
 // Single tokens, each spread over the whole device.
 int64_t SelectTokensWorkspaceBytes(const SparseParams& params);
 cudaError_t SelectTokens(const SparseParams& params, ConstRows q, int32_t* blocks, void* workspace,

@@ -12,6 +12,7 @@ cudaError_t SelectBlocks(const SparseParams& params, ConstRows q, int32_t* block
   if (group > kSelectMaxGroup || params.kv.type != DType::kBFloat16) return cudaErrorInvalidValue;
   if (params.count == 0 || params.max_rows == 0) return cudaSuccess;
   if (params.max_rows == 1) return SelectTokens(params, q, blocks, workspace, stream);
+  if (HasSelectTilesSm90a(params)) return SelectTilesSm90a(params, q, blocks, stream);
   return SelectTiles(params, q, blocks, stream);
 }
 

@@ -68,14 +68,32 @@ template <int kDim, int kPageRows>
 __device__ inline void LoadTier(std::byte* const* pages, int64_t tier, int page, int page_end, int first_row,
                                 unsigned thread, unsigned threads, uint32_t shared) {
   using Tile = SharedTile<kDim, kTileWindows>;
+  constexpr int kPages = kTileWindows / kPageRows;
+  const std::byte* from[kPages];
 #pragma unroll
-  for (int part = 0; part < kTileWindows / kPageRows; ++part) {
-    const bool exists = page + part < page_end;
-    const std::byte* from = pages[exists ? page + part : 0] + tier + first_row * kDim * 2;
+  for (int part = 0; part < kPages; ++part) {
+    from[part] = pages[page + part < page_end ? page + part : 0] + tier + first_row * kDim * 2;
+  }
+#pragma unroll
+  for (int part = 0; part < kPages; ++part) {
+    const int bytes = page + part < page_end ? 16 : 0;
 #pragma unroll
     for (unsigned i = thread; i < kPageRows * Tile::kPieces; i += threads) {
       const int row = part * kPageRows + i / Tile::kPieces;
-      CopyAsync16(shared + Tile::Offset(row, i % Tile::kPieces), from + i * 16, exists ? 16 : 0);
+      CopyAsync16(shared + Tile::Offset(row, i % Tile::kPieces), from[part] + i * 16, bytes);
+    }
+  }
+}
+
+// Hides windows first + lane / 4 (+ 8) from a token that sees `visible`.
+template <int kHeads>
+__device__ inline void Hide(int first, int visible, float (*scores)[4]) {
+  const int window = first + threadIdx.x % 32 / 4;
+#pragma unroll
+  for (int n = 0; n < kHeads / 2; ++n) {
+#pragma unroll
+    for (int c = 0; c < 4; ++c) {
+      if (window + c / 2 * 8 >= visible) scores[n][c] = __int_as_float(0xff800000);
     }
   }
 }
@@ -101,7 +119,7 @@ struct LogSums {
 
   // Adds two windows, [n][e] and [n][2 + e] for head 2n + e; -inf where hidden. References follow the maximum only when
   // a sum is about to overflow, which the first windows make certain: no comparisons per score.
-  __device__ void Add(const float (&scores)[kHeads / 2][4], float scale) {
+  __device__ void Add(const float (*scores)[4], float scale) {
     constexpr float kMuch = 1152921504606846976.0f;  // 2^60
     float terms[kHeads], total = 0;
 #pragma unroll
@@ -140,8 +158,8 @@ struct LogSums {
 
 // Σ over heads of 2^(scale · score - log_sum), of the two windows in a thread's accumulators, in ascending order.
 template <int kHeads>
-__device__ inline void SumHeads(const float (&scores)[kHeads / 2][4], float scale, const float (&log_sums)[kHeads],
-                                float& low, float& high) {
+__device__ inline void SumHeads(const float (*scores)[4], float scale, const float (&log_sums)[kHeads], float& low,
+                                float& high) {
   low = 0, high = 0;
 #pragma unroll
   for (int h = 0; h < kHeads; ++h) {

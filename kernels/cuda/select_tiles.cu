@@ -56,19 +56,6 @@ __device__ inline void Score(uint32_t queries, uint32_t tile, int part, int quad
   }
 }
 
-// Hides windows first + lane / 4 (+ 8) from a token that sees `visible`.
-template <int kPairs>
-__device__ inline void Hide(int first, int visible, float (&scores)[kPairs][4]) {
-  const int window = first + threadIdx.x % 32 / 4;
-#pragma unroll
-  for (int n = 0; n < kPairs; ++n) {
-#pragma unroll
-    for (int c = 0; c < 4; ++c) {
-      if (window + c / 2 * 8 >= visible) scores[n][c] = __int_as_float(0xff800000);
-    }
-  }
-}
-
 template <int kDim, int kHeads>
 __global__ void __launch_bounds__(kTeamThreads, 3)
     SelectTilesKernel(SparseParams params, ConstRows q, int32_t* blocks) {
@@ -136,7 +123,7 @@ __global__ void __launch_bounds__(kTeamThreads, 3)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int window = step * kTileWindows + part * kPartRows + i * 16;
-        if (window + 16 > all_see) Hide(window, visible, scores[i]);
+        if (window + 16 > all_see) Hide<kHeads>(window, visible, scores[i]);
         sums[0].Add(scores[i], kScale);
       }
     }
@@ -144,7 +131,7 @@ __global__ void __launch_bounds__(kTeamThreads, 3)
   }
 
   BlockChooser<kParts, 1> chooser(plan, memory, part, quad);
-  const int visible = VisibleWindows(position, kK1Stride);
+  const int all_see = VisibleWindows(first, kK1Stride), visible = VisibleWindows(position, kK1Stride);
   for (int page = first_page + part; step < coarse_steps + fine_steps; page += kParts) {
 #pragma unroll
     for (int j = 0; j < kPageSteps; ++j, ++step) {
@@ -156,8 +143,10 @@ __global__ void __launch_bounds__(kTeamThreads, 3)
         float low, high;
         SumHeads<kHeads>(scores[i], kScale, log_sums[0], low, high);
         // Only without forced local blocks does a block compete whose last window is hidden.
-        if (window + lane / 4 >= visible) low = 0;
-        if (window + lane / 4 + 8 >= visible) high = 0;
+        if (window + 16 > all_see) {
+          if (window + lane / 4 >= visible) low = 0;
+          if (window + lane / 4 + 8 >= visible) high = 0;
+        }
         chooser.Take(0, low, high, window / 4);
       }
     }

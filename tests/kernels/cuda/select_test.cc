@@ -162,7 +162,8 @@ TEST_F(SelectTest, Tiles) {
 TEST_F(SelectTest, EdgesOfTheConfiguration) {
   for (const SelectShape& shape :
        {SelectShape{4, 1, 32, 1, 2, 0}, SelectShape{4, 1, 32, 3, 2, 1}, SelectShape{4, 1, 32, 0, 0, 3},
-        SelectShape{4, 1, 32, 5, 1, 2}, SelectShape{4, 1, 32, 1, 40, 4}, SelectShape{4, 1, 32, 18, 1, 22}}) {
+        SelectShape{4, 1, 32, 5, 1, 2}, SelectShape{4, 1, 32, 1, 40, 4}, SelectShape{4, 1, 32, 18, 1, 22},
+        SelectShape{16, 1, 64, 0, 0, 3}, SelectShape{16, 1, 64, 18, 1, 22}}) {
     TierContext context(shape, 1500, 5);
     Check(Call(shape, {{&context, 0, 1500}}, 3, 6), 7);
     for (int64_t position : {5, 64, 143, 144, 200, 207, 208, 700, 1480}) {
@@ -227,8 +228,8 @@ TEST_F(SelectTest, LargeScores) {
 
 // Sequences of all lengths in one call, some of them padding.
 TEST_F(SelectTest, SequencesAreIndependent) {
-  const SelectShape shape = {8, 2, 64};
-  for (const bool single : {true, false}) {
+  for (const auto& [shape, single] : {std::pair(SelectShape{8, 2, 64}, true), std::pair(SelectShape{8, 2, 64}, false),
+                                      std::pair(SelectShape{32, 2, 64}, false)}) {
     std::vector<std::unique_ptr<TierContext>> contexts;
     std::vector<Span> spans;
     for (int64_t length : {1, 64, 0, 65, 700, 1024, 1025, 0, 2300, 9000}) {
