@@ -20,7 +20,7 @@ ABSL_FLAG(int64_t, max_running, RouterOptions().max_running, "requests that run 
 ABSL_FLAG(int32_t, max_logprobs, RouterOptions().max_logprobs, "largest number of log-probabilities a client may ask");
 ABSL_FLAG(int64_t, default_max_tokens, RouterOptions().default_max_tokens, "max_tokens of requests that give none");
 ABSL_FLAG(int64_t, max_total_tokens, RouterOptions().max_total_tokens,
-          "limit of prompt + max_tokens; 0: the larger of the model's max_position_embeddings and 1M");
+          "limit of prompt + max_tokens; 0: the larger of the model's max_position_embeddings and 4M");
 ABSL_FLAG(std::string, codec, "lossless", "of items between workers: raw or lossless");
 ABSL_FLAG(double, heartbeat_seconds, RouterOptions().heartbeat_seconds, "workers that miss two beats are gone");
 ABSL_FLAG(double, lease_seconds, RouterOptions().lease_seconds, "workers release a reservation nobody claims by then");

@@ -8,6 +8,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/model/config.h"
 #include "common/service/version.h"
 #include "router/cluster_service.h"
 #include "router/inference_service.h"
@@ -17,7 +18,6 @@
 namespace salamander::router {
 namespace {
 
-constexpr int64_t kMillionTokens = 1 << 20;
 // A silent worker is noticed at most this part of a beat too late.
 constexpr double kExpireChecksPerBeat = 4;
 
@@ -118,7 +118,7 @@ class RouterImpl final : public Router {
     return {.vocab_size = model_.vocab_size,
             .max_total_tokens = options_.max_total_tokens > 0
                                     ? options_.max_total_tokens
-                                    : std::max(model_.max_position_embeddings, kMillionTokens),
+                                    : std::max(model_.max_position_embeddings, model::kMaxTotalTokens),
             .default_max_tokens = options_.default_max_tokens,
             .max_logprobs = options_.max_logprobs};
   }

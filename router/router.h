@@ -23,7 +23,7 @@ struct RouterOptions {
   int64_t max_running = 256;  // requests admitted at once
   int max_logprobs = 20;
   int64_t default_max_tokens = 256;
-  int64_t max_total_tokens = 0;  // 0: the larger of the model's max_position_embeddings and 1M
+  int64_t max_total_tokens = 0;  // 0: the larger of the model's max_position_embeddings and 4M
   v1::Codec codec = v1::CODEC_LOSSLESS;
   double heartbeat_seconds = 1;  // two missed: gone
   double lease_seconds = 5;

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "clients/cli/serve_plan.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/status_macros.h"
@@ -14,7 +13,6 @@ namespace {
 
 // The router's own limits and defaults, so that a request means the same in both.
 constexpr int64_t kDefaultMaxTokens = 256;
-constexpr int64_t kMillionTokens = 1 << 20;
 constexpr int32_t kMaxLogprobs = 20;
 constexpr size_t kMaxStopTextBytes = 256;
 
@@ -74,20 +72,14 @@ client::Progress ToProgress(int64_t done, int64_t total, double seconds) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(const LocalModelOptions& options) {
-  const Machine machine = ThisMachine();
   std::unique_ptr<LocalModel> local(new LocalModel());
   local->span_tokens_ = options.span_tokens;
-  ASSIGN_OR_RETURN(local->checkpoint_, model::Checkpoint::Open(options.model));
-  absl::StatusOr<std::unique_ptr<model::Tokenizer>> tokenizer = model::Tokenizer::Load(options.model);
+  absl::StatusOr<std::unique_ptr<model::Tokenizer>> tokenizer = model::Tokenizer::Load(options.model.model);
   if (tokenizer.ok()) local->tokenizer_ = *std::move(tokenizer);
   if (!tokenizer.ok() && !absl::IsNotFound(tokenizer.status())) return tokenizer.status();
-  ASSIGN_OR_RETURN(local->ops_,
-                   kernels::CreateCpuOps(options.threads > 0 ? options.threads : static_cast<int>(machine.cores)));
-  local->ledger_ = std::make_unique<MemoryLedger>(options.memory_bytes > 0 ? options.memory_bytes
-                                                                           : PlanMemory(machine.memory_bytes, 1));
-  ASSIGN_OR_RETURN(local->model_, engine::Model::Load(*local->checkpoint_, local->ops_.get(), local->ledger_.get()));
-  ASSIGN_OR_RETURN(local->session_,
-                   engine::LocalSession::Create(local->model_.get(), local->ledger_.get(), options.span_tokens));
+  ASSIGN_OR_RETURN(local->loaded_, LoadedModel::Load(options.model));
+  ASSIGN_OR_RETURN(local->session_, engine::LocalSession::Create(local->loaded_->model.get(),
+                                                                 local->loaded_->ledger.get(), options.span_tokens));
   return local;
 }
 
@@ -95,15 +87,14 @@ absl::StatusOr<std::vector<int32_t>> LocalModel::PromptTokens(const client::Prom
   if (const auto* tokens = std::get_if<client::TokenIds>(&prompt)) {
     if (tokens->empty()) return absl::InvalidArgumentError("prompt.tokens must not be empty, got 0 ids");
     for (size_t i = 0; i < tokens->size(); ++i) {
-      RETURN_IF_ERROR(
-          CheckToken(absl::StrCat("prompt.tokens.ids[", i, "]"), (*tokens)[i], model_->config().vocab_size));
+      RETURN_IF_ERROR(CheckToken(absl::StrCat("prompt.tokens.ids[", i, "]"), (*tokens)[i], config().vocab_size));
     }
     return *tokens;
   }
   if (tokenizer_ == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("prompt must be tokens, got ",
                                                    std::holds_alternative<client::Text>(prompt) ? "text" : "chat",
-                                                   ": model ", checkpoint_->name(), " has no tokenizer"));
+                                                   ": model ", loaded_->checkpoint->name(), " has no tokenizer"));
   }
   if (const auto* text = std::get_if<client::Text>(&prompt)) {
     if (text->empty()) return absl::InvalidArgumentError("prompt.text must not be empty, got 0 bytes");
@@ -118,8 +109,8 @@ absl::StatusOr<std::vector<int32_t>> LocalModel::PromptTokens(const client::Prom
 
 absl::StatusOr<engine::GenerationOptions> LocalModel::Options(const client::GenerateRequest& request,
                                                               int64_t prompt_tokens) const {
-  const int64_t vocab_size = model_->config().vocab_size;
-  const int64_t limit = std::max(model_->config().max_position_embeddings, kMillionTokens);
+  const int64_t vocab_size = config().vocab_size;
+  const int64_t limit = std::max(config().max_position_embeddings, model::kMaxTotalTokens);
   const int64_t left = limit - prompt_tokens;
   engine::GenerationOptions options;
   options.sampling = Sampling(request.sampling);

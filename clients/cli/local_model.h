@@ -11,21 +11,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "clients/cli/loaded_model.h"
 #include "clients/cpp/types.h"
-#include "common/base/memory_ledger.h"
 #include "common/engine/local_session.h"
-#include "common/engine/model.h"
-#include "common/model/checkpoint.h"
 #include "common/model/tokenizer.h"
-#include "kernels/ops.h"
 
 namespace salamander::cli {
 
 struct LocalModelOptions {
-  std::string model;    // checkpoint folder
-  int32_t threads = 0;  // 0: the machine's cores
+  ModelOptions model;
   int64_t span_tokens = 8192;
-  int64_t memory_bytes = 0;  // 0: 80% of the machine's
 };
 
 class LocalModel {
@@ -40,6 +35,7 @@ class LocalModel {
 
  private:
   LocalModel() = default;
+  const model::Config& config() const { return loaded_->model->config(); }
   absl::StatusOr<std::vector<int32_t>> PromptTokens(const client::Prompt& prompt) const;
   absl::StatusOr<engine::GenerationOptions> Options(const client::GenerateRequest& request,
                                                     int64_t prompt_tokens) const;
@@ -48,11 +44,8 @@ class LocalModel {
 
   // In order of destruction's reverse: each holds pointers into those above it.
   int64_t span_tokens_ = 0;
-  std::unique_ptr<model::Checkpoint> checkpoint_;
   std::unique_ptr<model::Tokenizer> tokenizer_;  // null: the checkpoint has none
-  std::unique_ptr<kernels::Ops> ops_;
-  std::unique_ptr<MemoryLedger> ledger_;
-  std::unique_ptr<engine::Model> model_;
+  std::unique_ptr<LoadedModel> loaded_;
   std::unique_ptr<engine::LocalSession> session_;
 };
 

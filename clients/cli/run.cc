@@ -33,13 +33,11 @@ int RunLocal(const Args& args) {
   LocalModelOptions options;
   RequestFlags request_flags;
   FlagSet flags("run", "Generates in this one process, without a cluster; takes and prints what generate does.");
-  flags.Add("model", &options.model, "checkpoint folder: config.json, *.safetensors and tokenizer.model");
-  flags.Add("threads", &options.threads, "threads that compute (default: the cores)");
+  options.model.AddTo(flags);
   flags.Add("span_tokens", &options.span_tokens, "prompt tokens computed at once, a multiple of 128 (default 8192)");
-  flags.Add("memory_bytes", &options.memory_bytes, "memory it may use (default: 80% of the machine's)");
   request_flags.AddTo(flags);
   if (std::optional<int> exit = flags.Parse(args)) return *exit;
-  if (options.model.empty()) return flags.UsageError("--model must be given");
+  if (options.model.model.empty()) return flags.UsageError("--model must be given");
   absl::StatusOr<client::GenerateRequest> request = request_flags.Read();
   if (!request.ok()) return flags.UsageError(std::string(request.status().message()));
 

@@ -14,6 +14,13 @@ kernels::DType ElementType(const model::TensorView& tensor) {
   return tensor.type == model::TensorType::kBF16 ? kernels::DType::kBFloat16 : kernels::DType::kFloat32;
 }
 
+// FNV-1a: which made-up numbers a dummy's tensor has.
+uint64_t NameHash(const std::string& name) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return hash;
+}
+
 }  // namespace
 
 absl::StatusOr<LayerWeights> WeightLoader::LoadLayer(int64_t layer) {
@@ -48,7 +55,7 @@ absl::StatusOr<std::unique_ptr<kernels::Weight>> WeightLoader::LoadMatrix(const 
   std::vector<kernels::WeightPart> parts;
   for (const std::string& name : names) {
     const model::TensorView& tensor = checkpoint_.tensor(absl::StrCat(name, ".weight"));
-    parts.push_back({tensor.data, ElementType(tensor), tensor.shape[0], tensor.shape[1]});
+    parts.push_back({tensor.data, ElementType(tensor), tensor.shape[0], tensor.shape[1], NameHash(name)});
   }
   absl::StatusOr<std::unique_ptr<kernels::Weight>> weight = ops_.PrepareWeight(parts);
   if (!weight.ok()) return Annotate(weight.status(), names[0]);

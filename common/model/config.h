@@ -11,6 +11,9 @@
 
 namespace salamander::model {
 
+// Prompt and output together, where neither flag nor max_position_embeddings allows more: no scaling trick is needed.
+inline constexpr int64_t kMaxTotalTokens = int64_t{4} << 20;
+
 enum class LayerKind { kSparse, kLightning };
 
 // Defaults are those of the published configuration where a key may be absent.

@@ -1,7 +1,6 @@
 #include "kernels/cpu/matmul.h"
 
 #include <omp.h>
-#include <oneapi/dnnl/dnnl.h>
 
 #include <algorithm>
 #include <atomic>
@@ -9,6 +8,7 @@
 #include <cstring>
 
 #include "absl/strings/str_format.h"
+#include "kernels/cpu/onednn.h"
 #include "kernels/random_weight.h"
 
 namespace salamander::kernels {
@@ -44,13 +44,13 @@ class SingleOmpThread {
 };
 
 // One panel by oneDNN. Its bias is added afterwards.
-dnnl_status_t MultiplyByOneDnn(const MatMulTask& task) {
+dnnl_status_t MultiplyByOneDnn(decltype(&dnnl_sgemm) sgemm, const MatMulTask& task) {
   const SingleOmpThread single;
   for (int64_t first = 0; first < task.out; first += kWeightPanel) {
     const int64_t count = std::min(kWeightPanel, task.out - first);
     const dnnl_status_t status =
-        dnnl_sgemm('N', 'N', task.rows, count, task.in, 1, task.x.data, task.x.stride, task.panels + first * task.in,
-                   kWeightPanel, 0, task.y.data + first, task.y.stride);
+        sgemm('N', 'N', task.rows, count, task.in, 1, task.x.data, task.x.stride, task.panels + first * task.in,
+              kWeightPanel, 0, task.y.data + first, task.y.stride);
     if (status != dnnl_success) return status;
   }
   for (int64_t r = 0; task.bias != nullptr && r < task.rows; ++r) {
@@ -102,6 +102,7 @@ absl::Status Multiply(const KernelTable& kernels, CpuIsa isa, ForkJoin& pool, co
   const int64_t wanted = pool.threads() == 1 ? 1 : std::min<int64_t>(4 * pool.threads(), products / kTaskProducts);
   const int64_t groups = std::clamp<int64_t>(tiles == 0 ? 1 : wanted / tiles, 1, std::max<int64_t>(1, weight.panels()));
   const int64_t step = (weight.panels() + groups - 1) / groups;
+  const auto sgemm = isa == CpuIsa::kPortable ? OneDnnSgemm() : nullptr;
   std::atomic<int> failure = dnnl_success;
   pool.Run(tiles * groups, [&](int64_t i, int) {
     const int64_t row = i / groups * kRowTile, panel = i % groups * step, first = panel * kWeightPanel;
@@ -115,8 +116,8 @@ absl::Status Multiply(const KernelTable& kernels, CpuIsa isa, ForkJoin& pool, co
         .bias = bias != nullptr ? bias + first : nullptr,
         .y = {static_cast<float*>(y.data) + row * y.stride + first, y.stride},
     };
-    if (task.rows >= kOneDnnRows && isa == CpuIsa::kPortable) {
-      if (const dnnl_status_t status = MultiplyByOneDnn(task); status != dnnl_success) failure = status;
+    if (task.rows >= kOneDnnRows && sgemm != nullptr) {
+      if (const dnnl_status_t status = MultiplyByOneDnn(sgemm, task); status != dnnl_success) failure = status;
     } else {
       kernels.matmul(task);
     }

@@ -2,8 +2,8 @@
 //
 // A weight lies in panels of 64 output features, [in][64] each, so that a product streams it in order at any number of
 // rows. Products are our own micro-kernel's (body/gemm.h) on AVX2 and AVX-512, and oneDNN's in large tiles where we
-// have portable code only. GFLOP/s on one Zen 5 core with other processes beside (kernels_bench prints them), first for
-// in = out = a few hundred, then 4096:
+// have portable code only and the machine has oneDNN. GFLOP/s on one Zen 5 core with other processes beside
+// (kernels_bench prints them), first for in = out = a few hundred, then 4096:
 //
 //   rows               1    4   16   64  2048         1    4   16   64  2048
 //   ours              76  205  212  218   215        16   48  125  179   200

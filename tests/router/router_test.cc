@@ -170,7 +170,7 @@ TEST_F(RouterTest, AnswersModelAndTokenize) {
   EXPECT_EQ(model.name(), "fake");
   EXPECT_EQ(model.fingerprint(), "fingerprint");
   EXPECT_EQ(model.vocab_size(), kVocabulary);
-  EXPECT_EQ(model.max_total_tokens(), 1 << 20);
+  EXPECT_EQ(model.max_total_tokens(), 4 << 20);
   EXPECT_THAT(model.eos_token_ids(), ElementsAre(2));
 
   v1::TokenizeRequest request;

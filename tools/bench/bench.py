@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures this machine and writes docs/benchmarks.md: every number beside its floor, with the command that made it.
 
-engine_bench's JSON lines become one table; what the other programs print is shown as it is. oneDNN's yardsticks run on
-one thread like ours (OMP_NUM_THREADS).
+The JSON lines of `salamander bench` become one table; what the other programs print is shown as it is. oneDNN's
+yardsticks run on one thread like ours (OMP_NUM_THREADS).
 """
 import argparse
 import datetime
@@ -31,11 +31,12 @@ ENGINE = """
 
 `OMP_NUM_THREADS=1 {command}`
 
-The floor is the time of the same matrix products alone, measured in the same run. "Inner" is the share of the time spent
-in matrix products or in the inner loops of stage 1 and stage 2. {rates}
+The floor is the time that all arithmetic (decoding: or all bytes) takes at the machine's best rates; "products" is the
+time of the same matrix products alone; both measured in the same run. "Inner" is the share of the time spent in matrix
+products or in the inner loops of stage 1 and stage 2. {rates}
 
-| | threads | tokens/s | floor, tokens/s | time over floor | inner | largest shares |
-|---|---|---|---|---|---|---|
+| | threads | tokens/s | floor, tokens/s | time over floor | over products | inner | largest shares |
+|---|---|---|---|---|---|---|---|
 {rows}
 """
 
@@ -50,21 +51,22 @@ def shown(command, root):
     return " ".join(part.replace(str(root) + "/", "") for part in command)
 
 
-def engine_rows(lines):
+def engine_rows(threads, lines):
     rates, rows = [], []
     for line in lines:
         entry = json.loads(line)
-        if "gflop_per_s" in entry:
-            rates.append(f"Product of two 2048² matrices, {entry['backend']}: {entry['gflop_per_s']:.0f} GFLOP/s.")
+        if entry["what"] == "rates":
+            rates.append(f"{entry['backend']}: product of two 2048² matrices {entry['flops'] / 1e9:.0f} GFLOP/s, "
+                         f"copy {entry['bytes_per_s'] / 1e9:.1f} GB/s read and written.")
             continue
         ops, seconds = entry["op_seconds"], entry["seconds"]
-        floor = entry["matmul_floor_seconds"]
+        floor = entry["floor_seconds"]
         inner = sum(value for name, value in ops.items() if name in MATRIX_PRODUCTS | ATTENTION) / seconds
         largest = sorted(ops.items(), key=lambda item: -item[1])[:4]
         shares = ", ".join(f"{name} {100 * value / seconds:.0f}%" for name, value in largest)
-        rows.append(f"| {entry['what']} | {entry['threads']} | {entry['tokens_per_s']:,.0f} | "
-                    f"{entry['tokens'] / floor:,.0f} | {seconds / floor:.2f} | {100 * inner:.0f}% | {shares} |")
-    return " ".join(rates), "\n".join(rows)
+        rows.append(f"| {entry['what']} | {threads} | {entry['tokens_per_s']:,.0f} | {entry['tokens'] / floor:,.0f} | "
+                    f"{seconds / floor:.2f} | {seconds / entry['matmul_seconds']:.2f} | {100 * inner:.0f}% | {shares} |")
+    return rates, rows
 
 
 def machine(root):
@@ -86,10 +88,15 @@ def main():
     binaries = args.bin.resolve()
     model = root / "tools/demo/probe-7m"
 
-    command = [str(binaries / "engine_bench"), f"--model={model}", "--threads=1,2", "--json"]
-    rates, rows = engine_rows(run(command).splitlines())
+    rates, rows = [], []
+    for threads in (1, 2):
+        command = [str(binaries / "salamander"), "bench", f"--model={model}", f"--threads={threads}",
+                   "--prompt_tokens=8192,32768,131072", "--json"]
+        of_these = engine_rows(threads, run(command).splitlines())
+        rates += of_these[0]
+        rows += of_these[1]
     parts = [INTRO.format(**machine(root)),
-             ENGINE.format(command=shown(command, root), rates=rates, rows=rows)]
+             ENGINE.format(command=shown(command, root), rates=" ".join(rates), rows="\n".join(rows))]
     for title, program in (("Kernels, one thread", "kernels_bench"), ("Streams: codecs, checksum, UCX", "stream_bench"),
                            ("Router, with workers that answer at once", "router_bench")):
         command = [str(binaries / program)]
