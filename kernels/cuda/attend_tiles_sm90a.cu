@@ -5,7 +5,8 @@
 // than the products that are wasted. A warpgroup sits out blocks that none of its four tokens chose.
 //
 // One warpgroup loads (cp.async: pages lie anywhere, so there is no tensor map), three compute; while some weigh their
-// scores, others keep the tensor cores busy.
+// scores, others keep the tensor cores busy. Tiles that run at the same time walk upwards together, so that a block
+// which tokens of several tiles chose is mostly found in the L2 cache.
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/attend_blocks.cuh"
 #include "kernels/cuda/attend_rows.cuh"
@@ -24,10 +25,7 @@ constexpr int kThreads = (kGroups + 1) * kGroupThreads;
 constexpr int kComputeRegisters = 160, kLoadRegisters = 32;
 static_assert(kGroupThreads * (kGroups * kComputeRegisters + kLoadRegisters) == 65536);
 
-// Blocks in shared memory, and how many of them are being loaded.
-constexpr int kStages = 6;
-constexpr int kLoading = 3;
-static_assert(kLoading < kStages);
+constexpr int kStages = 6;  // blocks in shared memory
 
 // Fragments of a warp's queries, 16 columns each, for which registers do not suffice: they wait in shared memory.
 template <int kDim>
@@ -37,7 +35,7 @@ template <int kDim>
 struct alignas(1024) Shared {
   std::byte tiles[kStages][BlockTile<kDim>::kBytes];
   uint4 parked[kTileTokens][kParked<kDim> == 0 ? 1 : kParked<kDim>][32];
-  uint64_t loaded[kStages];    // a warp of the loading warpgroup arrives when its part is there
+  uint64_t loaded[kStages];    // every loading thread arrives when its part is there, the first once more
   uint64_t released[kStages];  // a computing warp arrives when it is done
   int block[kStages];          // -1: the end
   unsigned tokens[kStages];    // that chose the block
@@ -48,14 +46,7 @@ __device__ void Load(const AttendTask& task, const SparseSequence& sequence, Blo
   using Tile = BlockTile<kDim>;
   const int thread = threadIdx.x % kGroupThreads, kv_head = blockIdx.y;
   const int last = static_cast<int>(sequence.position + sequence.rows - 1);
-  // This warp's part is there: also for products, which read past the generic proxy.
-  auto announce = [&](int step) {
-    FenceAsyncProxy();
-    __syncwarp();
-    if (thread % 32 == 0) ArriveAt(&shared->loaded[step % kStages]);
-  };
-  int step = 0;
-  for (int block = 0; block >= 0; ++step) {
+  for (int step = 0, block = 0; block >= 0; ++step) {
     const int stage = step % kStages;
     unsigned tokens;
     block = walk.Next(&tokens);
@@ -63,20 +54,17 @@ __device__ void Load(const AttendTask& task, const SparseSequence& sequence, Blo
     if (thread == 0) {
       shared->block[stage] = block;
       shared->tokens[stage] = tokens;
+      ArriveAt(&shared->loaded[stage]);
     }
     if (block >= 0) {
       Tile::template Copy<kGroupThreads, Tile::kRows>(SharedAddress(shared->tiles[stage]),
                                                       BlockData(task.kv, sequence.pages, block, kv_head), 0,
                                                       VisibleKeys(last, block), thread);
     }
-    CommitCopies();
-    if (step >= kLoading) {
-      WaitCopies<kLoading>();
-      announce(step - kLoading);
-    }
+    ArriveAfterCopies(&shared->loaded[stage]);
   }
+  CommitCopies();
   WaitCopies<0>();
-  for (int rest = step > kLoading ? step - kLoading : 0; rest < step; ++rest) announce(rest);
 }
 
 // One block, by all warps of a warpgroup; `chosen` says whether this warp's token takes part, seeing `keys` of it.
@@ -84,6 +72,7 @@ template <int kDim>
 __device__ void AttendTile(AttendRows<kDim>& rows, uint32_t tile, bool chosen, int keys, float scale) {
   using Tile = BlockTile<kDim>;
   float scores[kBlock / 8][4];
+  FenceAsyncProxy();  // copies are not of the products' proxy
   PinRegisters(rows.q);
   WgmmaFence();
 #pragma unroll
@@ -158,7 +147,7 @@ __global__ void __launch_bounds__(kThreads, 1) AttendTilesSm90aKernel(const Atte
   const int kv_head = blockIdx.y, warp = threadIdx.x / 32;
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < kStages; ++stage) {
-      InitBarrier(&shared->loaded[stage], kGroupThreads / 32);
+      InitBarrier(&shared->loaded[stage], kGroupThreads + 1);
       InitBarrier(&shared->released[stage], kTileTokens);
     }
   }

@@ -88,13 +88,13 @@ __global__ void __launch_bounds__(kThreads) AttendTokensKernel(const AttendTask 
   const int first_key = warp * kWarpKeys;
   const int64_t position = sequence.position;
   const int32_t* list = nullptr;
-  int64_t count = position / kBlock + 1;
+  int count = static_cast<int>(position / kBlock) + 1;
   if (task.blocks != nullptr) {
     list = task.blocks + (sequence.row * task.kv.kv_heads + kv_head) * task.top_blocks;
     count = task.top_blocks;
   }
-  const int begin = static_cast<int>(count * blockIdx.x / gridDim.x);
-  const int end = static_cast<int>(count * (blockIdx.x + 1) / gridDim.x);
+  const int split = blockIdx.x, splits = gridDim.x;
+  const int begin = count * split / splits, end = count * (split + 1) / splits;
 
   const uint32_t stages = SharedAddress(shared);
   TokenBlocks walk(task, sequence.pages, list, begin, end, kv_head);
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kThreads) AttendTokensKernel(const AttendTask 
   auto* found = reinterpret_cast<Partial<kDim>*>(shared);
   StorePartial(rows, found + warp);
   __syncthreads();
-  Partial<kDim>& to = partials[(static_cast<int64_t>(blockIdx.z) * gridDim.y + kv_head) * gridDim.x + blockIdx.x];
+  Partial<kDim>& to = partials[(static_cast<int64_t>(blockIdx.z) * gridDim.y + kv_head) * splits + split];
   for (int i = threadIdx.x; i < task.group * kDim; i += kThreads) {
     const int head = i / kDim, col = i % kDim;
     float most = found[0].most[head];

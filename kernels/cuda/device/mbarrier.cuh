@@ -17,6 +17,10 @@ __device__ inline void InitBarrier(uint64_t* barrier, int arrivals) {
 __device__ inline void ArriveAt(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(SharedAddress(barrier)) : "memory");
 }
+// Arrives once all CopyAsync16 of this thread so far are done.
+__device__ inline void ArriveAfterCopies(uint64_t* barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];\n" ::"r"(SharedAddress(barrier)) : "memory");
+}
 __device__ inline void WaitFor(uint64_t* barrier, int parity) {
   asm volatile(
       "{\n"
@@ -31,8 +35,8 @@ __device__ inline void WaitFor(uint64_t* barrier, int parity) {
       : "memory");
 }
 
-// What this thread wrote to shared memory, cp.async waited for, becomes visible to warpgroup products and bulk copies
-// of those it then synchronizes with.
+// What threads wrote to shared memory, and this thread knows of, becomes visible to its warpgroup products and bulk
+// copies, which see memory through another proxy.
 __device__ inline void FenceAsyncProxy() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 
 }  // namespace salamander::kernels::cuda

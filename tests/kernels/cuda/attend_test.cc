@@ -243,11 +243,11 @@ TEST_F(AttendTest, DecodeBatches) {
     multiprocessors_ = multiprocessors;
     SCOPED_TRACE(multiprocessors);
     ExpectSameAsCpu(Shape(32, 2, 128), pieces, 10);
-    ExpectSameAsCpu(Shape(32, 2, 128, 1, 32, 64), pieces, 11);
-    ExpectSameAsCpu(Shape(8, 2, 64), pieces, 12);
-    ExpectSameAsCpu(Shape(4, 2, 32), pieces, 13);
+    ExpectSameAsCpu(Shape(4, 2, 32), pieces, 11);
     if (HasFatalFailure()) return;
   }
+  ExpectSameAsCpu(Shape(32, 2, 128, 1, 32, 64), pieces, 12);
+  ExpectSameAsCpu(Shape(8, 2, 64), pieces, 13);
 }
 
 // Weights of nearly one for a single key: the running maximum must keep every exponential in range.
