@@ -218,7 +218,7 @@ RopeTurns TurnsOf(int64_t dim, float theta) {
 
 // One thread block a row. A head is kDim / 8 neighbouring lanes; the pairs (i, i + kDim / 2) meet by a shuffle.
 template <int kDim, bool kAligned, bool kRope>
-__global__ void __launch_bounds__(kHeadThreads)
+__global__ void __launch_bounds__(kHeadThreads, 5)
     HeadNormRopeKernel(Rows x, int64_t cols, const float* norm, float eps, RopeTurns turns, const int64_t* positions,
                        int64_t first_position) {
   AllowNext();

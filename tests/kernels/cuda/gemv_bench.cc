@@ -18,6 +18,42 @@ constexpr Shape kShapes[] = {
 };
 constexpr int64_t kArena = int64_t{640} << 20;  // elements: more than two of the largest weight, and than any cache
 
+// A decode step's lightning layer but for the attention itself: how much of a step launches and short kernels take.
+void LayerCase(const bf16* weights, int64_t rows) {
+  constexpr int64_t kHidden = 4096, kIntermediate = 16384, kFused = 4 * kHidden;
+  constexpr int64_t kSize = kHidden * (kFused + kHidden + 3 * kIntermediate);
+  const float* norm = BenchArray<float>(kHidden);
+  bf16* hidden = BenchArray<bf16>(rows * kHidden);
+  bf16* x = BenchArray<bf16>(rows * kHidden);
+  bf16* y = BenchArray<bf16>(rows * kHidden);
+  bf16* fused = BenchArray<bf16>(rows * kFused);
+  bf16* gate_up = BenchArray<bf16>(rows * 2 * kIntermediate);
+  bf16* activated = BenchArray<bf16>(rows * kIntermediate);
+  const double microseconds = Microseconds([&](int i, cudaStream_t stream) {
+    const bf16* weight = weights + i % (kArena / kSize) * kSize;
+    auto product = [&](ConstRows from, int64_t in, bf16* to, int64_t out) {
+      Check(Gemv({.x = from, .weight = weight, .rows = rows, .in = in, .out = out, .y = {to, out}}, stream));
+      weight += in * out;
+    };
+    auto normalize = [&] {
+      Check(AddRmsNorm({hidden, kHidden}, {y, kHidden}, 0.25f, norm, 1e-6f, 1, {x, kHidden}, rows, kHidden, stream));
+    };
+    normalize();
+    product({x, kHidden}, kHidden, fused, kFused);
+    for (bf16* head : {fused, fused + kHidden}) {
+      Check(HeadNormRope({head, kFused}, rows, 32, 128, norm, 1e-6f, 10000, nullptr, 1000000, stream));
+    }
+    Check(NormGate({fused, kFused}, norm, 1e-6f, {fused + 3 * kHidden, kFused}, rows, kHidden, stream));
+    product({fused, kFused}, kHidden, y, kHidden);
+    normalize();
+    product({x, kHidden}, kHidden, gate_up, 2 * kIntermediate);
+    Check(SiluMul({gate_up, 2 * kIntermediate}, {activated, kIntermediate}, rows, kIntermediate, stream));
+    product({activated, kIntermediate}, kIntermediate, y, kHidden);
+  });
+  Report(absl::StrFormat("layer without attention, %d rows", rows), microseconds,
+         2.0 * static_cast<double>(rows * kSize), 2.0 * kSize);
+}
+
 }  // namespace
 }  // namespace salamander::kernels::cuda
 
@@ -48,4 +84,5 @@ int main() {
              2.0 * static_cast<double>(rows * size), bytes);
     }
   }
+  for (int64_t rows : {1, 8, 16}) LayerCase(weights, rows);
 }

@@ -119,7 +119,7 @@ TEST_F(CudaGemvTest, RowsDoNotDependOnTheirNumber) {
 // Kernels here start before those in front of them have ended: a chain in which each reads what the one before wrote
 // yields the same, to the bit, whether the host waits for every kernel, for none, or replays them as a graph.
 TEST_F(CudaGemvTest, ChainsWaitForWhatTheyRead) {
-  const int64_t width = 1024, rows = 3;
+  const int64_t width = 4096, rows = 3;
   const int steps = 60;
   const std::vector<float> start = Random(rows * width, 1);
   const DeviceArray<bf16> weight(ToBf16(Weights({width, width})));
