@@ -69,7 +69,7 @@ TEST_F(RunTest, SameSeedSameTokens) {
 TEST_F(RunTest, BadRequestsNameFieldValueAndLimit) {
   const std::pair<std::vector<std::string>, const char*> cases[] = {
       {{"--max_tokens=0"}, "max_tokens must be ≥ 1, got 0"},
-      {{"--max_tokens=9000000"}, "prompt + max_tokens must be at most 1048576 tokens"},
+      {{"--max_tokens=9000000"}, "prompt + max_tokens must be at most 4194304 tokens"},
       {{"--temperature=-1"}, "temperature"},
       {{"--temperature=nan"}, "temperature"},
       {{"--top_p=0"}, "top_p"},

@@ -29,7 +29,7 @@ using testing::InProcessCluster;
 using testing::MixedRequests;
 using testing::RunningRequest;
 
-constexpr int64_t kMaxTotalTokens = 1 << 20;
+constexpr int64_t kMaxTotalTokens = 4 << 20;
 
 class ClusterRequestsTest : public ::testing::Test {
  protected:
@@ -75,7 +75,7 @@ const std::vector<BadInput>& BadInputs() {
        {"prompt.tokens.ids[0]", "-1", "512"}},
       {"max_tokens 0", [](auto& r) { r.set_max_tokens(0); }, {"max_tokens", "0"}},
       {"max_tokens negative", [](auto& r) { r.set_max_tokens(-5); }, {"max_tokens", "-5", "0"}},
-      {"over the model's limit", [](auto& r) { r.set_max_tokens(kMaxTotalTokens); }, {"max_tokens", "1048576"}},
+      {"over the model's limit", [](auto& r) { r.set_max_tokens(kMaxTotalTokens); }, {"max_tokens", "4194304"}},
       {"so much over that a sum overflows",
        [](auto& r) { r.set_max_tokens(std::numeric_limits<int64_t>::max()); },
        {"max_tokens", "9223372036854775807"}},
