@@ -257,7 +257,7 @@ __global__ void __launch_bounds__(kHeadThreads, 5)
         const int angle = lane % (kLanes / 2) * kPieceCols;
 #pragma unroll
         for (int c = 0; c < kPieceCols; ++c) {
-          const float other = __shfl_xor_sync(0xffffffffu, values[i][c], kLanes / 2);
+          const float other = __shfl_xor_sync(kAllLanes, values[i][c], kLanes / 2);
           values[i][c] = fmaf(values[i][c], cosines[angle + c], sign * other * sines[angle + c]);
         }
       }

@@ -87,7 +87,7 @@ __device__ inline float SumOfSquares(const float (&x)[kPieceCols]) {
 template <int kLanes>
 __device__ inline float LanesSum(float x) {
 #pragma unroll
-  for (int distance = kLanes / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  for (int distance = kLanes / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(kAllLanes, x, distance);
   return x;
 }
 
