@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "common/engine/float_convert.h"
 #include "tests/testing/make_checkpoint.h"
 #include "tests/testing/paths.h"
 
@@ -24,12 +25,27 @@ T Must(absl::StatusOr<T> result) {
   return std::move(result).value();
 }
 
+// Runs of device memory, one after the other.
+std::vector<std::byte> ReadBytes(const Sequence& sequence, const std::vector<absl::Span<std::byte>>& runs) {
+  kernels::Ops& ops = sequence.model().ops();
+  std::vector<std::byte> bytes;
+  for (const absl::Span<std::byte> run : runs) {
+    bytes.resize(bytes.size() + run.size());
+    EXPECT_TRUE(
+        ops.CopyToHost(bytes.data() + bytes.size() - run.size(), run.data(), static_cast<int64_t>(run.size())).ok());
+    EXPECT_TRUE(ops.Synchronize().ok());
+  }
+  return bytes;
+}
+
 }  // namespace
 
-GoldenCase::GoldenCase(const std::string& name, kernels::CpuIsa isa, int threads) {
+GoldenCase::GoldenCase(const std::string& name, kernels::CpuIsa isa, int threads)
+    : GoldenCase(name, Must(kernels::CreateCpuOps(threads, isa))) {}
+
+GoldenCase::GoldenCase(const std::string& name, std::unique_ptr<kernels::Ops> backend) : ops(std::move(backend)) {
   const std::string folder = testing::GoldenCheckpoint(name);
   const std::string expected = testing::TestData(absl::StrCat("golden/", name, "/golden.safetensors"));
-  ops = Must(kernels::CreateCpuOps(threads, isa));
   golden = Must(model::SafetensorsFile::Open(expected));
   const auto checkpoint = Must(model::Checkpoint::Open(folder));
   model = Must(Model::Load(*checkpoint, ops.get(), &ledger));
@@ -69,19 +85,36 @@ double WorstError(absl::Span<const float> got, absl::Span<const float> want) {
   return worst / (static_cast<double>(*high) - *low);
 }
 
+double RelativeError(absl::Span<const float> got, absl::Span<const float> want) {
+  if (got.size() != want.size()) return std::numeric_limits<double>::infinity();
+  double difference = 0, length = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    difference += std::pow(static_cast<double>(got[i]) - want[i], 2);
+    length += std::pow(static_cast<double>(want[i]), 2);
+  }
+  return std::isnan(difference) ? std::numeric_limits<double>::infinity() : std::sqrt(difference / length);
+}
+
 std::vector<float> ReadKv(Sequence& sequence, int64_t layer, int64_t tokens, bool values) {
   const kernels::KvLayout& layout = sequence.model().sparse_shape().kv;
+  const std::vector<std::byte> blocks = ReadBytes(sequence, sequence.KvBytes(layer, 0, tokens));
   std::vector<float> rows(tokens * layout.kv_heads * layout.head_dim);
   float* to = rows.data();
   for (int64_t token = 0; token < tokens; ++token) {
-    const std::byte* page = sequence.pages(layer)[token / kernels::kPageTokens];
-    const int64_t block = token / kernels::kBlockTokens % kernels::kPageBlocks;
+    const std::byte* block = blocks.data() + token / kernels::kBlockTokens * layout.block_bytes();
     for (int64_t head = 0; head < layout.kv_heads; ++head, to += layout.head_dim) {
-      const int64_t tile = values ? layout.values(block, head) : layout.keys(block, head);
-      std::memcpy(to, page + tile + token % kernels::kBlockTokens * layout.row_bytes(), layout.row_bytes());
+      const int64_t tile = values ? layout.values(0, head) : layout.keys(0, head);
+      ToFloats(block + tile + token % kernels::kBlockTokens * layout.row_bytes(), layout.type, layout.head_dim, to);
     }
   }
   return rows;
+}
+
+std::vector<float> ReadState(Sequence& sequence, int64_t layer) {
+  const std::vector<std::byte> bytes = ReadBytes(sequence, {sequence.State(layer)});
+  std::vector<float> state(bytes.size() / sizeof(float));
+  std::memcpy(state.data(), bytes.data(), bytes.size());
+  return state;
 }
 
 void CopyRuns(const std::vector<absl::Span<std::byte>>& from, const std::vector<absl::Span<std::byte>>& to) {

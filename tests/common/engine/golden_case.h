@@ -1,4 +1,4 @@
-// A golden case of the oracle, loaded on a CPU backend, and how results are compared with it.
+// A golden case of the oracle, loaded on a backend, and how results are compared with it.
 #ifndef SALAMANDER_TESTS_COMMON_ENGINE_GOLDEN_CASE_H_
 #define SALAMANDER_TESTS_COMMON_ENGINE_GOLDEN_CASE_H_
 
@@ -21,6 +21,7 @@ namespace salamander::engine {
 struct GoldenCase {
   // Dies by CHECK-like abort with the status if anything cannot be loaded.
   explicit GoldenCase(const std::string& name, kernels::CpuIsa isa = kernels::DetectCpuIsa(), int threads = 2);
+  GoldenCase(const std::string& name, std::unique_ptr<kernels::Ops> backend);
 
   absl::Span<const float> Floats(const std::string& tensor) const;
   absl::Span<const int32_t> Ints(const std::string& tensor) const;
@@ -43,10 +44,17 @@ std::vector<kernels::CpuIsa> AvailableIsas();
 // The largest difference over the range (largest minus smallest) of `want`. Infinite when the sizes differ or NaN.
 double WorstError(absl::Span<const float> got, absl::Span<const float> want);
 
+// Of float32 arrays as vectors: the length of the difference over that of `want`.
+double RelativeError(absl::Span<const float> got, absl::Span<const float> want);
+
 // Keys (or values) of tokens [0, tokens) of a sparse layer, as [tokens, kv heads, head_dim].
 std::vector<float> ReadKv(Sequence& sequence, int64_t layer, int64_t tokens, bool values);
 
-// One run of bytes per piece of both, which must be alike: how keys, values and states travel between workers.
+// The state of a lightning layer.
+std::vector<float> ReadState(Sequence& sequence, int64_t layer);
+
+// On the CPU. One run of bytes per piece of both, which must be alike: how keys, values and states travel between
+// workers.
 void CopyRuns(const std::vector<absl::Span<std::byte>>& from, const std::vector<absl::Span<std::byte>>& to);
 
 // Makes `to`, which is new, what `from` is after its first `tokens` tokens: keys and values of the sparse layers and
