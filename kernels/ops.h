@@ -140,7 +140,7 @@ class Ops {
   virtual absl::StatusOr<void*> Allocate(int64_t bytes) = 0;
   // Queued ops may still use it.
   virtual void Free(void* memory) = 0;
-  // Returns when `from_host` may change.
+  // Returns when `from_host` may change, or if it is of AllocateHost, maybe before: then it may after Synchronize.
   virtual absl::Status CopyToDevice(void* to, const void* from_host, int64_t bytes) = 0;
   // `to_host` is filled after Synchronize.
   virtual absl::Status CopyToHost(void* to_host, const void* from, int64_t bytes) = 0;

@@ -127,11 +127,12 @@ absl::Status CudaOps::Note(absl::Status status) const {
 
 absl::Status CudaOps::RunChecked(const OpSignature& op, HostList list,
                                  absl::FunctionRef<absl::Status(const void* device_list)> launch) {
-  RETURN_IF_ERROR(Enter());
+  RETURN_IF_ERROR(faults_->status());
   bool launched = true;
   if (repeats_->active()) {
     ASSIGN_OR_RETURN(launched, repeats_->NextOp(op));
   }
+  if (launched) RETURN_IF_ERROR(Enter());  // A replayed op makes no call of CUDA.
   const absl::StatusOr<const void*> device_list = Upload(list);
   if (!device_list.ok()) return Annotate(device_list.status(), OpName(op.kind()));
   if (!launched) return absl::OkStatus();
