@@ -25,10 +25,10 @@ absl::StatusOr<std::unique_ptr<DecodeForward>> DecodeForward::Create(const Model
   forward->max_batch_ = max_batch;
   ASSIGN_OR_RETURN(forward->workspace_, Workspace::Create(model, ledger, max_batch));
   ASSIGN_OR_RETURN(forward->activations_, SpanActivations::Create(model, ledger, max_batch));
-  const int64_t logits = max_batch * model.config().vocab_size;
-  ASSIGN_OR_RETURN(forward->logits_, DeviceBuffer::Allocate(model.ops(), ledger, MemoryOwner::kWorkspace,
-                                                            logits * static_cast<int64_t>(sizeof(float))));
-  forward->host_logits_.resize(logits);
+  const int64_t logits_bytes = max_batch * model.config().vocab_size * static_cast<int64_t>(sizeof(float));
+  ASSIGN_OR_RETURN(forward->logits_,
+                   DeviceBuffer::Allocate(model.ops(), ledger, MemoryOwner::kWorkspace, logits_bytes));
+  ASSIGN_OR_RETURN(forward->host_logits_, HostBuffer::Allocate(model.ops(), logits_bytes));
   return forward;
 }
 
@@ -146,9 +146,10 @@ absl::Status DecodeForward::CheckCount(int64_t rows) const {
 absl::StatusOr<absl::Span<const float>> DecodeForward::ReadLogits(int64_t rows) {
   kernels::Ops& ops = model_->ops();
   const int64_t count = rows * model_->config().vocab_size;
-  RETURN_IF_ERROR(ops.CopyToHost(host_logits_.data(), logits_.data(), count * static_cast<int64_t>(sizeof(float))));
+  auto* logits = host_logits_.as<float>();
+  RETURN_IF_ERROR(ops.CopyToHost(logits, logits_.data(), count * static_cast<int64_t>(sizeof(float))));
   RETURN_IF_ERROR(ops.Synchronize());
-  return absl::MakeConstSpan(host_logits_.data(), count);
+  return absl::MakeConstSpan(logits, count);
 }
 
 }  // namespace salamander::engine

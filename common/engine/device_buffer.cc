@@ -30,4 +30,11 @@ DeviceBuffer::~DeviceBuffer() {
   if (data_ != nullptr) ops_->Free(data_);
 }
 
+absl::StatusOr<HostBuffer> HostBuffer::Allocate(kernels::Ops& ops, int64_t bytes) {
+  HostBuffer buffer;
+  ASSIGN_OR_RETURN(void* const memory, ops.AllocateHost(bytes));
+  buffer.data_ = {memory, [&ops](void* freed) { ops.FreeHost(freed); }};
+  return buffer;
+}
+
 }  // namespace salamander::engine

@@ -161,7 +161,7 @@ class DecodeForward {
   std::unique_ptr<Workspace> workspace_;
   std::unique_ptr<SpanActivations> activations_;
   DeviceBuffer logits_;
-  std::vector<float> host_logits_;
+  HostBuffer host_logits_;
 };
 
 }  // namespace salamander::engine

@@ -3,6 +3,7 @@
 #define SALAMANDER_COMMON_ENGINE_MODEL_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,6 +36,21 @@ class DeviceBuffer {
   kernels::Ops* ops_ = nullptr;
   void* data_ = nullptr;
   MemoryLedger::Hold hold_;
+};
+
+// Host memory that results are fastest copied to. Outlived by its Ops.
+class HostBuffer {
+ public:
+  static absl::StatusOr<HostBuffer> Allocate(kernels::Ops& ops, int64_t bytes);
+  HostBuffer() = default;
+
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_.get());
+  }
+
+ private:
+  std::unique_ptr<void, std::function<void(void*)>> data_;
 };
 
 struct LayerWeights {
