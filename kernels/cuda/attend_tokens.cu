@@ -6,6 +6,7 @@
 #include "kernels/cuda/attend.h"
 #include "kernels/cuda/attend_blocks.cuh"
 #include "kernels/cuda/attend_rows.cuh"
+#include "kernels/cuda/device/chained.cuh"
 
 namespace salamander::kernels::cuda {
 namespace {
@@ -63,7 +64,7 @@ class TokenBlocks {
  private:
   __device__ void LookUp() {
     const int i = at_ + static_cast<int>(threadIdx.x) % 32;
-    block_ = i >= end_ ? -1 : list_ == nullptr ? i : __ldg(list_ + i);
+    block_ = i >= end_ ? -1 : list_ == nullptr ? i : list_[i];
     if (block_ >= 0) data_ = BlockData(kv_, pages_, block_, kv_head_);
     at_ += 32;
   }
@@ -82,6 +83,8 @@ template <int kDim>
 __global__ void __launch_bounds__(kThreads) AttendTokensKernel(const AttendTask task, Partial<kDim>* partials) {
   using Tile = BlockTile<kDim>;
   extern __shared__ __align__(128) std::byte shared[];
+  AllowNext();
+  WaitForPrevious();
   const SparseSequence sequence = task.sequences[blockIdx.z];
   if (sequence.rows == 0) return;
   const int kv_head = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -156,6 +159,8 @@ __global__ void __launch_bounds__(kThreads) AttendTokensKernel(const AttendTask 
 template <int kDim>
 __global__ void __launch_bounds__(kDim)
     CombineTokensKernel(const AttendTask task, const Partial<kDim>* partials, int splits) {
+  AllowNext();
+  WaitForPrevious();
   const SparseSequence sequence = task.sequences[blockIdx.z];
   if (sequence.rows == 0) return;
   const int head = blockIdx.x, kv_head = blockIdx.y, col = threadIdx.x, lane = threadIdx.x % 32;
@@ -194,16 +199,16 @@ __global__ void __launch_bounds__(kDim)
 template <int kDim>
 cudaError_t Launch(const AttendTask& task, int64_t count, int splits, void* workspace, cudaStream_t stream) {
   constexpr int kShared = kStages * BlockTile<kDim>::kBytes;
-  const cudaError_t error =
+  cudaError_t error =
       cudaFuncSetAttribute(AttendTokensKernel<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   if (error != cudaSuccess) return error;
   auto* partials = static_cast<Partial<kDim>*>(workspace);
   const auto kv_heads = static_cast<unsigned>(task.kv.kv_heads), sequences = static_cast<unsigned>(count);
   const dim3 grid(static_cast<unsigned>(splits), kv_heads, sequences);
-  AttendTokensKernel<kDim><<<grid, kThreads, kShared, stream>>>(task, partials);
+  error = LaunchChained(AttendTokensKernel<kDim>, grid, kThreads, size_t{kShared}, stream, task, partials);
+  if (error != cudaSuccess) return error;
   const dim3 heads(static_cast<unsigned>(task.group), kv_heads, sequences);
-  CombineTokensKernel<kDim><<<heads, kDim, 0, stream>>>(task, partials, splits);
-  return cudaGetLastError();
+  return LaunchChained(CombineTokensKernel<kDim>, heads, kDim, stream, task, partials, splits);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <utility>
 
 namespace salamander::kernels::cuda {
@@ -29,7 +30,8 @@ __device__ inline void AllowNext() {
 }
 
 template <class... Params, class... Args>
-cudaError_t LaunchChained(void (*kernel)(Params...), dim3 grid, dim3 block, cudaStream_t stream, Args&&... args) {
+cudaError_t LaunchChained(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                          Args&&... args) {
   // Code of older architectures does not wait, not even on a newer card.
   cudaFuncAttributes attributes;
   if (const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel); error != cudaSuccess) return error;
@@ -39,10 +41,15 @@ cudaError_t LaunchChained(void (*kernel)(Params...), dim3 grid, dim3 block, cuda
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &chained;
   config.numAttrs = attributes.ptxVersion >= 90 ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, Params(std::forward<Args>(args))...);
+}
+template <class... Params, class... Args>
+cudaError_t LaunchChained(void (*kernel)(Params...), dim3 grid, dim3 block, cudaStream_t stream, Args&&... args) {
+  return LaunchChained(kernel, grid, block, size_t{0}, stream, std::forward<Args>(args)...);
 }
 
 }  // namespace salamander::kernels::cuda
