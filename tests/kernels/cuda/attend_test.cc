@@ -256,6 +256,29 @@ TEST_F(AttendTest, LargeScores) {
   ExpectSameAsCpu(Shape(16, 1, 128), {{900, 1}}, 15, 60);
 }
 
+TEST_F(AttendTest, TokensWithoutBlocksGetZeros) {
+  const SparseShape shape = Shape(16, 1, 64);
+  const int64_t tokens = 100, width = shape.heads * shape.kv.head_dim;
+  const Context context(*cpu_, shape, tokens, 16);
+  for (int64_t rows : {1, 5}) {
+    const int64_t position = tokens - rows;
+    const std::vector<SparseRows> seqs = {{0, rows, position, context.host().pages()}};
+    const DeviceArray<SparseSequence> sequences(
+        std::vector<SparseSequence>{{0, rows, position, context.device_pages()}});
+    const DeviceArray<int32_t> blocks(std::vector<int32_t>(rows * shape.top_blocks, -1));
+    const Array zeros(*cpu_, rows, width, std::vector<float>(rows * width));
+    SparseParams params = Params(shape);
+    params.sequences = sequences.data();
+    params.count = 1;
+    params.max_rows = rows;
+    params.max_tokens = tokens;
+    for (Arch arch : archs_) {
+      params.arch = arch;
+      Run(params, Random(rows * width, 17), rows, width, blocks.data(), seqs, zeros);
+    }
+  }
+}
+
 TEST_F(AttendTest, NothingToDo) {
   SparseParams params = Params(Shape(16, 1, 128));
   EXPECT_EQ(AttendDense(params, {}, {}, nullptr, nullptr), cudaSuccess);
