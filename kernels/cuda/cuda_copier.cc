@@ -10,25 +10,30 @@ constexpr unsigned kSleepingEvent = cudaEventBlockingSync | cudaEventDisableTimi
 
 }  // namespace
 
-std::shared_ptr<Event> CudaEvent::Record(cudaStream_t stream, std::shared_ptr<FaultLatch> faults) {
-  std::shared_ptr<CudaEvent> event(new CudaEvent(std::move(faults)));
-  cudaError_t error = cudaEventCreateWithFlags(&event->event_, kSleepingEvent);
+std::shared_ptr<Event> CudaEvent::Record(int device, cudaStream_t stream, std::shared_ptr<FaultLatch> faults) {
+  std::shared_ptr<CudaEvent> event(new CudaEvent(device, std::move(faults)));
+  cudaError_t error = cudaSetDevice(device);
+  if (error == cudaSuccess) error = cudaEventCreateWithFlags(&event->event_, kSleepingEvent);
   if (error == cudaSuccess) error = cudaEventRecord(event->event_, stream);
   event->recorded_ = event->faults_->Check(error, "record an event");
   return event;
 }
 
 CudaEvent::~CudaEvent() {
-  if (event_ != nullptr) cudaEventDestroy(event_);
+  if (event_ == nullptr) return;
+  cudaSetDevice(device_);
+  cudaEventDestroy(event_);
 }
 
 absl::Status CudaEvent::Wait() {
   RETURN_IF_ERROR(recorded_);
+  RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "wait for an event"));
   return faults_->Check(cudaEventSynchronize(event_), "wait for an event");
 }
 
 bool CudaEvent::Done() {
   if (!recorded_.ok()) return true;
+  cudaSetDevice(device_);
   if (cudaEventQuery(event_) != cudaErrorNotReady) return true;
   cudaGetLastError();  // "Not ready" is recorded like an error.
   return false;
@@ -44,6 +49,7 @@ absl::StatusOr<std::unique_ptr<Copier>> CudaCopier::Create(int device, std::shar
 }
 
 CudaCopier::~CudaCopier() {
+  cudaSetDevice(device_);
   staged_.reset();
   if (finished_ != nullptr) cudaEventDestroy(finished_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);

@@ -16,17 +16,20 @@
 
 namespace salamander::kernels::cuda {
 
+// Each call sets the device first: on a new thread, CUDA would make itself at home on device 0.
 class CudaEvent : public Event {
  public:
-  // Of all that is in `stream` now.
-  static std::shared_ptr<Event> Record(cudaStream_t stream, std::shared_ptr<FaultLatch> faults);
+  // Of all that is in `stream` of `device` now.
+  static std::shared_ptr<Event> Record(int device, cudaStream_t stream, std::shared_ptr<FaultLatch> faults);
   ~CudaEvent() override;
 
   absl::Status Wait() override;
   bool Done() override;
 
  private:
-  explicit CudaEvent(std::shared_ptr<FaultLatch> faults) : faults_(std::move(faults)) {}
+  CudaEvent(int device, std::shared_ptr<FaultLatch> faults) : device_(device), faults_(std::move(faults)) {}
+
+  int device_;
   std::shared_ptr<FaultLatch> faults_;
   absl::Status recorded_;
   cudaEvent_t event_ = nullptr;

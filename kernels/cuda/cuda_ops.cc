@@ -94,12 +94,12 @@ absl::StatusOr<void*> CudaOps::AllocateHost(int64_t bytes) {
   return memory.release();
 }
 
-void CudaOps::FreeHost(void* memory) { FreePinned()(memory); }
-
-std::shared_ptr<Event> CudaOps::Record() {
+void CudaOps::FreeHost(void* memory) {
   cudaSetDevice(device_);
-  return CudaEvent::Record(stream_, faults_);
+  FreePinned()(memory);
 }
+
+std::shared_ptr<Event> CudaOps::Record() { return CudaEvent::Record(device_, stream_, faults_); }
 
 absl::StatusOr<std::unique_ptr<Copier>> CudaOps::NewCopier() { return CudaCopier::Create(device_, faults_); }
 
