@@ -10,7 +10,7 @@
 // spans, one thread block each:
 //   1. lightning_state.cu, parts: what the rows of each span but the last add to the state, four parts a span
 //   2. lightning_state.cu, scan: from them the state before each span
-//   3. lightning_chunk.cu: outputs of each span, and the state after the last
+//   3. lightning_chunk.cu, lightning_chunk_sm90a.cu: outputs of each span, and the state after the last
 // Passes 1 and 2 are left out when sequences and heads are enough.
 #ifndef SALAMANDER_KERNELS_CUDA_LIGHTNING_CUH_
 #define SALAMANDER_KERNELS_CUDA_LIGHTNING_CUH_
@@ -50,6 +50,7 @@ __host__ __device__ inline int LightningSlots(int spans) { return (spans - 1) * 
 
 cudaError_t LightningStates(const LightningArgs& args, int dim, int count, cudaStream_t stream);
 cudaError_t LightningChunks(const LightningArgs& args, int dim, int count, Arch arch, cudaStream_t stream);
+cudaError_t LightningChunksSm90a(const LightningArgs& args, int count, cudaStream_t stream);  // heads of 128
 cudaError_t LightningStep(const LightningArgs& args, int dim, int count, cudaStream_t stream);
 
 #ifdef __CUDACC__
@@ -93,6 +94,81 @@ __device__ inline float* Slot(const LightningArgs& args, int dim, int sequence, 
   return args.workspace + index * dim * dim;
 }
 
+// One span of one head.
+struct Span {
+  const bf16 *q, *k, *v;
+  bf16* out;
+  int64_t q_stride, k_stride, v_stride, out_stride;
+  int64_t rows;
+  float rate, scale;
+  const float* state_before;
+  float* state_after;  // null: not wanted
+};
+
+// Span blockIdx.x of head blockIdx.y of sequence blockIdx.z; without rows if there is no such span.
+template <int kDim>
+__device__ Span MakeSpan(const LightningArgs& args) {
+  const int index = blockIdx.x, head = blockIdx.y;
+  const LightningSequence sequence = args.sequences[blockIdx.z];
+  const SpanCut cut(sequence.rows, args.spans);
+  const int64_t row = sequence.row + index * cut.rows, col = static_cast<int64_t>(head) * kDim;
+  const int64_t kv_col = static_cast<int64_t>(head / args.group) * kDim;
+  float* state = sequence.state + col * kDim;
+  Span span;
+  span.q = args.q.data + row * args.q.stride + col;
+  span.k = args.k.data + row * args.k.stride + kv_col;
+  span.v = args.v.data + row * args.v.stride + kv_col;
+  span.out = args.out.data + row * args.out.stride + col;
+  span.q_stride = args.q.stride;
+  span.k_stride = args.k.stride;
+  span.v_stride = args.v.stride;
+  span.out_stride = args.out.stride;
+  span.rows = index < cut.spans ? min(cut.rows, sequence.rows - index * cut.rows) : 0;
+  span.rate = DecayRate(args, head);
+  span.scale = args.scale;
+  span.state_before = cut.spans == 1 ? state : Slot(args, kDim, blockIdx.z, head, kSpanParts * index);
+  span.state_after = index + 1 == cut.spans ? state : nullptr;
+  return span;
+}
+
+// Tiles of bf16 in shared memory: rows of kDim, in panels of at most 64 columns, a panel's rows swizzled.
+template <int kDim, int kRows>
+__device__ int TileOffset(int row, int piece) {
+  if constexpr (kDim <= 64) {
+    return Swizzle<2 * kDim>(row, piece);
+  } else {
+    return piece / 8 * (kRows * 128) + Swizzle<128>(row, piece % 8);
+  }
+}
+
+// Starts copies of rows [row, row + kRows) of one head into a tile, zeros from row `end` on; a share of it for each of
+// kThreads threads.
+template <int kDim, int kRows, int kThreads>
+__device__ void CopyTile(int thread, uint32_t tile, const bf16* head, int64_t stride, int64_t row, int64_t end) {
+  constexpr int kPieces = kDim / 8;
+  static_assert(kRows * kPieces % kThreads == 0);
+#pragma unroll
+  for (int i = 0; i < kRows * kPieces; i += kThreads) {
+    const int r = (i + thread) / kPieces, piece = (i + thread) % kPieces;
+    const bool valid = row + r < end;
+    CopyAsync16(tile + TileOffset<kDim, kRows>(r, piece), head + (valid ? row + r : row) * stride + piece * 8,
+                valid ? 16 : 0);
+  }
+}
+
+// Fragment A of λ^(last-j) k_jᵀ: dimensions [row, row + 16) of keys [j, j + 16) of a tile.
+template <int kDim, int kRows>
+__device__ void LoadDecayedKeys(uint32_t (&a)[4], uint32_t keys, float rate, int last, int j, int row) {
+  const int lane = threadIdx.x % 32;
+  LoadMatrix4Transposed(a, keys + TileOffset<kDim, kRows>(j + lane / 16 * 8 + lane % 8, row / 8 + lane / 8 % 2));
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int distance = last - (j + lane % 4 * 2 + i / 2 * 8);
+    const float2 pair = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(a[i]));
+    a[i] = PackBf16(pair.x * CausalDecay(rate, distance), pair.y * CausalDecay(rate, distance - 1));
+  }
+}
+
 // The tile of a state that one warp keeps: rows (of keys) [row, row + 16·kTiles), columns (of values)
 // [col, col + 16·kPairs), as fragments C.
 template <int kDim, int kTiles, int kPairs>
@@ -121,10 +197,10 @@ struct StateTile {
       y *= factor;
     });
   }
-  // As bf16 into a swizzled tile of shared memory.
+  // As bf16 into a tile of kDim rows in shared memory.
   __device__ void StoreBf16(uint8_t* shared) {
     ForEach([&](int r, int c, float& x, float& y) {
-      *reinterpret_cast<uint32_t*>(shared + Swizzle<2 * kDim>(r, c / 8) + c % 8 * 2) = PackBf16(x, y);
+      *reinterpret_cast<uint32_t*>(shared + TileOffset<kDim, kDim>(r, c / 8) + c % 8 * 2) = PackBf16(x, y);
     });
   }
 
@@ -133,28 +209,14 @@ struct StateTile {
   template <int kChunk>
   __device__ void AddRows(uint32_t keys, uint32_t values, float rate, int last) {
     const int lane = threadIdx.x % 32;
-    for (int j = 0; j < kChunk; j += 16) {
-      if (j > last) break;
-      float weights[4];  // of the rows that this thread has of fragment A: 2t, 2t+1, 2t+8, 2t+9
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        weights[i] = CausalDecay(rate, last - (j + lane % 4 * 2 + i % 2 + i / 2 * 8));
-      }
+    for (int j = 0; j < kChunk && j <= last; j += 16) {
       uint32_t a[kTiles][4];
 #pragma unroll
-      for (int t = 0; t < kTiles; ++t) {
-        LoadMatrix4Transposed(
-            a[t], keys + Swizzle<2 * kDim>(j + lane / 16 * 8 + lane % 8, (row + 16 * t) / 8 + lane / 8 % 2));
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float2 pair = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&a[t][i]));
-          a[t][i] = PackBf16(pair.x * weights[i / 2 * 2], pair.y * weights[i / 2 * 2 + 1]);
-        }
-      }
+      for (int t = 0; t < kTiles; ++t) LoadDecayedKeys<kDim, kChunk>(a[t], keys, rate, last, j, row + 16 * t);
 #pragma unroll
       for (int n = 0; n < kPairs; ++n) {
         uint32_t b[4];
-        LoadMatrix4Transposed(b, values + Swizzle<2 * kDim>(j + lane % 16, col / 8 + 2 * n + lane / 16));
+        LoadMatrix4Transposed(b, values + TileOffset<kDim, kChunk>(j + lane % 16, col / 8 + 2 * n + lane / 16));
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
           MmaBf16(sums[t][2 * n], a[t], b[0], b[1]);
@@ -181,21 +243,6 @@ struct StateTile {
     }
   }
 };
-
-// Starts copies of rows [row, row + kRows) of one head into a swizzled tile, zeros from row `end` on. All kThreads
-// threads of a thread block take part.
-template <int kDim, int kRows, int kThreads>
-__device__ void CopyTile(uint32_t tile, const bf16* head, int64_t stride, int64_t row, int64_t end) {
-  constexpr int kPieces = kDim / 8;
-  static_assert(kRows * kPieces % kThreads == 0);
-#pragma unroll
-  for (int i = 0; i < kRows * kPieces; i += kThreads) {
-    const int r = (i + threadIdx.x) / kPieces, piece = (i + threadIdx.x) % kPieces;
-    const bool valid = row + r < end;
-    CopyAsync16(tile + Swizzle<2 * kDim>(r, piece), head + (valid ? row + r : row) * stride + piece * 8,
-                valid ? 16 : 0);
-  }
-}
 
 #endif  // __CUDACC__
 

@@ -29,17 +29,6 @@ struct Shape {
   static_assert(kStages == 1 || kStages == 2);
 };
 
-// One span of one head.
-struct Span {
-  const bf16 *q, *k, *v;
-  bf16* out;
-  int64_t q_stride, k_stride, v_stride, out_stride;
-  int64_t rows;
-  float rate, scale;
-  const float* state_before;
-  float* state_after;  // null: not wanted
-};
-
 // Chunks of a span one after the other in shared memory, loaded ahead if there are two stages. All threads go through
 // it in step.
 template <class S>
@@ -72,9 +61,10 @@ class Chunks {
     if (chunk >= count_) return;
     const uint32_t tile = SharedAddress(stage(chunk));
     const int64_t row = int64_t{chunk} * S::kChunk;
-    CopyTile<S::kDim, S::kChunk, kThreads>(tile, span_.q, span_.q_stride, row, span_.rows);
-    CopyTile<S::kDim, S::kChunk, kThreads>(tile + S::kTileBytes, span_.k, span_.k_stride, row, span_.rows);
-    CopyTile<S::kDim, S::kChunk, kThreads>(tile + 2 * S::kTileBytes, span_.v, span_.v_stride, row, span_.rows);
+    CopyTile<S::kDim, S::kChunk, kThreads>(threadIdx.x, tile, span_.q, span_.q_stride, row, span_.rows);
+    CopyTile<S::kDim, S::kChunk, kThreads>(threadIdx.x, tile + S::kTileBytes, span_.k, span_.k_stride, row, span_.rows);
+    CopyTile<S::kDim, S::kChunk, kThreads>(threadIdx.x, tile + 2 * S::kTileBytes, span_.v, span_.v_stride, row,
+                                           span_.rows);
     CommitCopies();
   }
 
@@ -99,7 +89,7 @@ class QueryWarp {
     for (int t = 0; t < S::kQueryTiles; ++t) {
 #pragma unroll
       for (int s = 0; s < S::kKSteps; ++s) {
-        LoadMatrix4(q_[t][s], queries + Swizzle<kRowBytes>(16 * tiles_[t] + lane_ % 16, 2 * s + lane_ / 16));
+        LoadMatrix4(q_[t][s], queries + Offset(16 * tiles_[t] + lane_ % 16, 2 * s + lane_ / 16));
       }
 #pragma unroll
       for (int n = 0; n < 2 * S::kKSteps; ++n) out_[t][n][0] = out_[t][n][1] = out_[t][n][2] = out_[t][n][3] = 0;
@@ -109,7 +99,7 @@ class QueryWarp {
 #pragma unroll
       for (int n = 0; n < S::kKSteps; ++n) {
         uint32_t b[4];
-        LoadMatrix4Transposed(b, state + Swizzle<kRowBytes>(16 * s + lane_ % 16, 2 * n + lane_ / 16));
+        LoadMatrix4Transposed(b, state + TileOffset<S::kDim, S::kDim>(16 * s + lane_ % 16, 2 * n + lane_ / 16));
 #pragma unroll
         for (int t = 0; t < S::kQueryTiles; ++t) {
           MmaBf16(out_[t][2 * n], q_[t][s], b[0], b[1]);
@@ -150,7 +140,7 @@ class QueryWarp {
 #pragma unroll
       for (int n = 0; n < 2 * S::kKSteps; ++n) {
         auto put = [&](int r, float x, float y) {
-          *reinterpret_cast<uint32_t*>(queries + Swizzle<kRowBytes>(r, n) + lane_ % 4 * 4) = PackBf16(x, y);
+          *reinterpret_cast<uint32_t*>(queries + Offset(r, n) + lane_ % 4 * 4) = PackBf16(x, y);
         };
         put(row, out_[t][n][0], out_[t][n][1]);
         put(row + 8, out_[t][n][2], out_[t][n][3]);
@@ -164,14 +154,14 @@ class QueryWarp {
         const int row = 16 * tiles_[t] + (i + lane_) / kPieces, piece = (i + lane_) % kPieces;
         if (row < rows) {
           *reinterpret_cast<uint4*>(out + row * span_.out_stride + piece * 8) =
-              *reinterpret_cast<const uint4*>(queries + Swizzle<kRowBytes>(row, piece));
+              *reinterpret_cast<const uint4*>(queries + Offset(row, piece));
         }
       }
     }
   }
 
  private:
-  static constexpr int kRowBytes = 2 * S::kDim;
+  __device__ static int Offset(int row, int piece) { return TileOffset<S::kDim, S::kChunk>(row, piece); }
 
   // Keys and values [16·j, 16·j + 16) of the chunk, for query tiles from kFirst on.
   template <int kFirst>
@@ -180,7 +170,7 @@ class QueryWarp {
 #pragma unroll
     for (int s = 0; s < S::kKSteps; ++s) {
       uint32_t b[4];
-      LoadMatrix4(b, keys + Swizzle<kRowBytes>(16 * j + lane_ / 16 * 8 + lane_ % 8, 2 * s + lane_ / 8 % 2));
+      LoadMatrix4(b, keys + Offset(16 * j + lane_ / 16 * 8 + lane_ % 8, 2 * s + lane_ / 8 % 2));
 #pragma unroll
       for (int t = kFirst; t < S::kQueryTiles; ++t) {
         MmaBf16(scores[t][0], q_[t][s], b[0], b[1]);
@@ -205,7 +195,7 @@ class QueryWarp {
 #pragma unroll
     for (int n = 0; n < S::kKSteps; ++n) {
       uint32_t b[4];
-      LoadMatrix4Transposed(b, values + Swizzle<kRowBytes>(16 * j + lane_ % 16, 2 * n + lane_ / 16));
+      LoadMatrix4Transposed(b, values + Offset(16 * j + lane_ % 16, 2 * n + lane_ / 16));
 #pragma unroll
       for (int t = kFirst; t < S::kQueryTiles; ++t) {
         MmaBf16(out_[t][2 * n], a[t], b[0], b[1]);
@@ -270,29 +260,8 @@ __device__ void CarryState(const Span& span, Chunks<S>& chunks, uint8_t* shared,
 template <class S>
 __global__ __launch_bounds__(kThreads, 1) void ChunkKernel(LightningArgs args) {
   extern __shared__ __align__(128) uint8_t shared[];
-  const int index = blockIdx.x, head = blockIdx.y;
-  const LightningSequence sequence = args.sequences[blockIdx.z];
-  const SpanCut cut(sequence.rows, args.spans);
-  if (index >= cut.spans) return;
-
-  const int64_t row = sequence.row + index * cut.rows, col = static_cast<int64_t>(head) * S::kDim;
-  const int64_t kv_col = static_cast<int64_t>(head / args.group) * S::kDim;
-  float* state = sequence.state + col * S::kDim;
-  Span span;
-  span.q = args.q.data + row * args.q.stride + col;
-  span.k = args.k.data + row * args.k.stride + kv_col;
-  span.v = args.v.data + row * args.v.stride + kv_col;
-  span.out = args.out.data + row * args.out.stride + col;
-  span.q_stride = args.q.stride;
-  span.k_stride = args.k.stride;
-  span.v_stride = args.v.stride;
-  span.out_stride = args.out.stride;
-  span.rows = min(cut.rows, sequence.rows - index * cut.rows);
-  span.rate = DecayRate(args, head);
-  span.scale = args.scale;
-  span.state_before = cut.spans == 1 ? state : Slot(args, S::kDim, blockIdx.z, head, kSpanParts * index);
-  span.state_after = index + 1 == cut.spans ? state : nullptr;
-
+  const Span span = MakeSpan<S::kDim>(args);
+  if (span.rows == 0) return;
   Chunks<S> chunks(span, shared);
   const int warp = threadIdx.x / 32;
   if (warp < kRoleThreads / 32) {
@@ -311,9 +280,9 @@ cudaError_t Launch(const LightningArgs& args, int count, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-// 80 KiB of shared memory at heads of 128, as every card has, or 224 KiB of Hopper's 227.
+// Small heads on Hopper: twice the rows, loaded ahead.
 template <int kDim>
-cudaError_t LaunchOn(Arch arch, const LightningArgs& args, int count, cudaStream_t stream) {
+cudaError_t LaunchSmall(Arch arch, const LightningArgs& args, int count, cudaStream_t stream) {
   return arch == Arch::kSm90a ? Launch<Shape<kDim, 128, 2>>(args, count, stream)
                               : Launch<Shape<kDim, 64, 1>>(args, count, stream);
 }
@@ -323,11 +292,13 @@ cudaError_t LaunchOn(Arch arch, const LightningArgs& args, int count, cudaStream
 cudaError_t LightningChunks(const LightningArgs& args, int dim, int count, Arch arch, cudaStream_t stream) {
   switch (dim) {
     case 32:
-      return LaunchOn<32>(arch, args, count, stream);
+      return LaunchSmall<32>(arch, args, count, stream);
     case 64:
-      return LaunchOn<64>(arch, args, count, stream);
+      return LaunchSmall<64>(arch, args, count, stream);
     case 128:
-      return LaunchOn<128>(arch, args, count, stream);
+      // 80 KiB of shared memory, as every card has.
+      return arch == Arch::kSm90a ? LightningChunksSm90a(args, count, stream)
+                                  : Launch<Shape<128, 64, 1>>(args, count, stream);
     default:
       return cudaErrorInvalidValue;
   }

@@ -30,8 +30,8 @@ __global__ __launch_bounds__(kThreads, 2) void PartKernel(LightningArgs args) {
   auto load = [&](int64_t row, int stage) {
     if (row < end) {
       const uint32_t tile = tiles + stage * 2 * kTileBytes;
-      CopyTile<kDim, kPartChunk, kThreads>(tile, k, args.k.stride, row, end);
-      CopyTile<kDim, kPartChunk, kThreads>(tile + kTileBytes, v, args.v.stride, row, end);
+      CopyTile<kDim, kPartChunk, kThreads>(threadIdx.x, tile, k, args.k.stride, row, end);
+      CopyTile<kDim, kPartChunk, kThreads>(threadIdx.x, tile + kTileBytes, v, args.v.stride, row, end);
     }
     CommitCopies();
   };

@@ -1,23 +1,14 @@
 // The recurrent step of lightning attention, one token a sequence: S = λ S + k vᵀ, out = scale · q S. It is bound by
 // reading and writing states, so they are cut into strips of 32 columns, one thread block each, with all of a thread's
 // loads under way at once.
+#include "kernels/cuda/device/pieces.cuh"
 #include "kernels/cuda/lightning.cuh"
 
 namespace salamander::kernels::cuda {
 namespace {
 
-constexpr int kStrip = 32;      // columns of a thread block: 8 threads of 4
-constexpr int kThreadRows = 8;  // rows of a thread
-
-// Eight numbers of bf16, loaded at once.
-struct Bf16x8 {
-  __device__ explicit Bf16x8(const bf16* from) : words(*reinterpret_cast<const uint4*>(from)) {}
-  __device__ float operator[](int i) const {
-    const uint32_t word = i < 2 ? words.x : i < 4 ? words.y : i < 6 ? words.z : words.w;
-    return __uint_as_float(i % 2 == 0 ? word << 16 : word & 0xffff0000u);
-  }
-  uint4 words;
-};
+constexpr int kStrip = 32;               // columns of a thread block: 8 threads of 4
+constexpr int kThreadRows = kPieceCols;  // rows of a thread: one piece of q and k
 
 // kDim threads.
 template <int kDim>
@@ -32,8 +23,9 @@ __global__ __launch_bounds__(kDim) void StepKernel(LightningArgs args) {
   for (int i = 0; i < kThreadRows; ++i) s[i] = __ldcs(reinterpret_cast<const float4*>(state + i * kDim));
 
   const int64_t kv_col = static_cast<int64_t>(head / args.group) * kDim;
-  const Bf16x8 k(args.k.data + sequence.row * args.k.stride + kv_col + row);
-  const Bf16x8 q(args.q.data + sequence.row * args.q.stride + head * kDim + row);
+  float k[kThreadRows], q[kThreadRows];
+  UnpackPiece(*reinterpret_cast<const uint4*>(args.k.data + sequence.row * args.k.stride + kv_col + row), k);
+  UnpackPiece(*reinterpret_cast<const uint4*>(args.q.data + sequence.row * args.q.stride + head * kDim + row), q);
   const uint2 v = *reinterpret_cast<const uint2*>(args.v.data + sequence.row * args.v.stride + kv_col + col);
   const float2 v0 = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(v.x));
   const float2 v1 = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(v.y));
@@ -59,10 +51,10 @@ __global__ __launch_bounds__(kDim) void StepKernel(LightningArgs args) {
   // Sums over rows: the four of a warp, then the warps.
 #pragma unroll
   for (int lanes = 8; lanes <= 16; lanes *= 2) {
-    out.x += __shfl_xor_sync(0xffffffff, out.x, lanes);
-    out.y += __shfl_xor_sync(0xffffffff, out.y, lanes);
-    out.z += __shfl_xor_sync(0xffffffff, out.z, lanes);
-    out.w += __shfl_xor_sync(0xffffffff, out.w, lanes);
+    out.x += __shfl_xor_sync(kAllLanes, out.x, lanes);
+    out.y += __shfl_xor_sync(kAllLanes, out.y, lanes);
+    out.z += __shfl_xor_sync(kAllLanes, out.z, lanes);
+    out.w += __shfl_xor_sync(kAllLanes, out.w, lanes);
   }
   __shared__ float4 sums[kDim / 32][8];
   if (lane < 8) sums[warp][lane] = out;
