@@ -6,6 +6,7 @@
 //   ChooseKernel   block values to the choice, a thread block per token and key/value head
 //
 // Grids follow from params; what lies beyond a sequence's end returns at once.
+#include "kernels/cuda/device/chained.cuh"
 #include "kernels/cuda/select.h"
 #include "kernels/cuda/select_tile.cuh"
 
@@ -117,6 +118,8 @@ class TokenScores {
 
 template <int kDim>
 __global__ void __launch_bounds__(32 * kSumWarps) LogSumKernel(SparseParams params, ConstRows q, Workspace workspace) {
+  AllowNext();
+  WaitForPrevious();
   const Item item(params, blockIdx.y, blockIdx.z);
   const int range = blockIdx.x, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (!item.contested() || range * kRangePages >= item.coarse_pages()) return;
@@ -181,6 +184,8 @@ __device__ inline void MergeRanges(const Item& item, const Workspace& workspace,
 template <int kDim>
 __global__ void __launch_bounds__(32 * kValueWarps)
     ValuesKernel(SparseParams params, ConstRows q, Workspace workspace, int warp_pages) {
+  AllowNext();
+  WaitForPrevious();
   const Item item(params, blockIdx.y, blockIdx.z);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   if (!item.contested()) return;
@@ -238,9 +243,39 @@ __global__ void __launch_bounds__(32 * kValueWarps)
   }
 }
 
-// Every warp keeps the best of its share of the blocks; then the best of all lists that can still matter.
+// Block values of a token.
+struct Values {
+  __device__ float operator[](int block) const {
+    const float value = values[block];
+    return block > 0 && block % kPageBlocks == 0 ? fmaxf(value, last[block / kPageBlocks - 1]) : value;
+  }
+  const float *values, *last;
+};
+
+// A value that at least as many blocks reach as are chosen, because the best of so many threads do. In all threads.
+__device__ inline float LowerBound(const ChoicePlan& plan, const Values& values, uint64_t* keys) {
+  __shared__ float bound;
+  const int threads = min(static_cast<int>(blockDim.x), plan.end - plan.begin);
+  float most = 0;
+#pragma unroll 8
+  for (int block = plan.begin + threadIdx.x; block < plan.end; block += blockDim.x) {
+    most = fmaxf(most, values.values[block]);
+  }
+  if (threadIdx.x < threads) keys[threadIdx.x] = BlockKey(most, threadIdx.x);
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    const float cut = threads > plan.places ? KeyValue(FindCut(keys, threads, plan.places)) : 0;
+    if (threadIdx.x == 0) bound = cut;
+  }
+  __syncthreads();
+  return bound;
+}
+
+// Every warp keeps the best of its share of the blocks, hardly more than are chosen in all; then the best of all lists.
 __global__ void ChooseKernel(SparseParams params, Workspace workspace, int capacity, int32_t* blocks) {
   extern __shared__ __align__(16) std::byte shared[];
+  AllowNext();
+  WaitForPrevious();
   const Item item(params, blockIdx.x, blockIdx.y);
   if (item.seq.rows == 0) return;
   const ChoicePlan& plan = item.plan;
@@ -260,35 +295,27 @@ __global__ void ChooseKernel(SparseParams params, Workspace workspace, int capac
     to_beat[threadIdx.x] = -1;
     counts[threadIdx.x] = 0;
   }
-  __syncthreads();
+  const Values values = {workspace.values + item.item * workspace.pages * kPageBlocks,
+                         workspace.last + item.item * workspace.pages};
+  const float bound = LowerBound(plan, values, keys);
 
   const BlockList list = {keys + warp * capacity, counts + warp, to_beat + warp};
-  const float* values = workspace.values + item.item * workspace.pages * kPageBlocks;
-  const float* last = workspace.last + item.item * workspace.pages;
   const int share = (plan.end - plan.begin + warps * 32 - 1) / (warps * 32) * 32;
   const int end = min(plan.end, plan.begin + (warp + 1) * share);
   for (int first = plan.begin + warp * share; first < end; first += 32) {
     const int block = first + lane;
-    float value = block < end ? values[block] : -1;
-    if (block < end && block > 0 && block % kPageBlocks == 0) value = fmaxf(value, last[block / kPageBlocks - 1]);
-    if (value > *list.to_beat) list.Offer(value, block);
+    const float value = block < end ? values[block] : -1;
+    if (value >= bound && value > *list.to_beat) list.Offer(value, block);
     __syncwarp();
     const bool full = *list.count > capacity - 32;
     __syncwarp();
     if (full) CutList(list, plan.places);
   }
-  CutList(list, plan.places);
   __syncthreads();
 
-  // A warp with a full list shows that nothing below its least can be among the best.
-  float least = lane < warps ? to_beat[lane] : -1;
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) least = fmaxf(least, __shfl_xor_sync(kAllLanes, least, lanes));
   const BlockList all = {keys + warps * capacity, counts + warps, to_beat + warps};
-  for (int i = lane; i < *list.count; i += 32) {
-    const float value = KeyValue(list.keys[i]);
-    if (value >= least) all.Offer(value, KeyBlock(list.keys[i]));
-  }
+  if (*list.count > plan.places) CutList(list, plan.places);
+  for (int i = lane; i < *list.count; i += 32) all.Offer(KeyValue(list.keys[i]), KeyBlock(list.keys[i]));
   __syncthreads();
   if (warp == 0) {
     CutList(all, plan.places);
@@ -302,29 +329,31 @@ cudaError_t LaunchChoose(const SparseParams& params, const Workspace& workspace,
   auto bytes_of = [&](int warps) { return warps * (capacity + places) * 8 + (warps + 1) * 8; };
   int warps = 32;
   while (warps > 1 && bytes_of(warps) > kSharedLimit) warps /= 2;
-  const int bytes = bytes_of(warps);
-  const cudaError_t error = cudaFuncSetAttribute(ChooseKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  const size_t bytes = bytes_of(warps);
+  const cudaError_t error =
+      cudaFuncSetAttribute(ChooseKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   if (error != cudaSuccess) return error;
   const dim3 grid(static_cast<unsigned>(params.kv.kv_heads), static_cast<unsigned>(params.count));
-  ChooseKernel<<<grid, warps * 32, bytes, stream>>>(params, workspace, capacity, blocks);
-  return cudaGetLastError();
+  return LaunchChained(ChooseKernel, grid, warps * 32, bytes, stream, params, workspace, capacity, blocks);
 }
 
 template <int kDim>
 cudaError_t Launch(const SparseParams& params, ConstRows q, const Workspace& workspace, int32_t* blocks,
                    cudaStream_t stream) {
   const auto heads = static_cast<unsigned>(params.kv.kv_heads), count = static_cast<unsigned>(params.count);
-  // Enough thread blocks to fill the device a few times at full length, and no more, so that queries are read rarely.
+  // Enough thread blocks to fill the device (four on a multiprocessor) three times at full length, so that the last
+  // ones leave little of it idle, and no more, so that queries are read rarely.
   const int64_t all_pages = workspace.pages * params.kv.kv_heads * params.count;
   const int64_t warp_pages =
-      std::clamp<int64_t>(all_pages / (std::max(1, params.multiprocessors) * 4 * kValueWarps), 1, kMaxWarpPages);
+      std::clamp<int64_t>(all_pages / (std::max(1, params.multiprocessors) * 3 * 4 * kValueWarps), 1, kMaxWarpPages);
   const auto values_blocks =
       static_cast<unsigned>((workspace.pages + warp_pages * kValueWarps - 1) / (warp_pages * kValueWarps));
-  LogSumKernel<kDim><<<dim3(static_cast<unsigned>(workspace.ranges), heads, count), 32 * kSumWarps, 0, stream>>>(
-      params, q, workspace);
-  ValuesKernel<kDim><<<dim3(values_blocks, heads, count), 32 * kValueWarps, 0, stream>>>(params, q, workspace,
-                                                                                         static_cast<int>(warp_pages));
-  const cudaError_t error = cudaGetLastError();
+  const dim3 sums_grid(static_cast<unsigned>(workspace.ranges), heads, count), values_grid(values_blocks, heads, count);
+  cudaError_t error = LaunchChained(LogSumKernel<kDim>, sums_grid, 32 * kSumWarps, stream, params, q, workspace);
+  if (error == cudaSuccess) {
+    error = LaunchChained(ValuesKernel<kDim>, values_grid, 32 * kValueWarps, stream, params, q, workspace,
+                          static_cast<int>(warp_pages));
+  }
   return error != cudaSuccess ? error : LaunchChoose(params, workspace, blocks, stream);
 }
 

@@ -86,9 +86,10 @@ class SelectTest : public GpuTest {
   }
 
   // Holds one row of all heads against float64. Sets may differ only where values at the cut differ by less than
-  // rounding, and not at all where they are equal.
+  // rounding (tensor cores sum products of a few hundred with an ulp of 2^-16, and errors of exponents are relative
+  // ones of values), and not at all where they are equal.
   static void ExpectRow(const Call& call, const std::vector<int32_t>& blocks, size_t index, int64_t at,
-                        double tolerance = 2e-5) {
+                        double tolerance = 1e-4) {
     const SelectShape& shape = call.shape;
     const int64_t row = call.first_rows[index] + at, position = call.spans[index].position + at;
     for (int64_t g = 0; g < shape.kv_heads; ++g) {
@@ -220,7 +221,7 @@ TEST_F(SelectTest, LargeScores) {
     const Call call(shape, {{&context, 66 * kPageTokens, rows}}, 12, 12);
     for (Arch arch : archs_) {
       const std::vector<int32_t> blocks = Select(call, arch);
-      for (int64_t r = 0; r < rows; ++r) ExpectRow(call, blocks, 0, r, 2e-4);
+      for (int64_t r = 0; r < rows; ++r) ExpectRow(call, blocks, 0, r, 2e-3);
       if (HasFatalFailure()) return;
     }
   }
