@@ -14,7 +14,7 @@ inline constexpr int64_t kSelectMaxGroup = 16;
 // Tiles of 8 tokens, mma.sync.
 cudaError_t SelectTiles(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream);
 
-// Tiles of 16 tokens, wgmma; for the shapes that are worth it.
+// Tiles of 16 tokens, wgmma; for groups that fill them and lists that fit into shared memory.
 bool HasSelectTilesSm90a(const SparseParams& params);
 cudaError_t SelectTilesSm90a(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream);
 

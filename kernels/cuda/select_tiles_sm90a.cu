@@ -265,8 +265,13 @@ __global__ void __launch_bounds__(kThreads, 1) SelectTilesKernel(SparseParams pa
 }
 
 template <int kDim>
+int SharedBytes(const SparseParams& params) {
+  return Shared<kDim>::Bytes(static_cast<int>(std::max<int64_t>(0, CompetingPlaces(params))));
+}
+
+template <int kDim>
 cudaError_t Launch(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {
-  const int bytes = Shared<kDim>::Bytes(static_cast<int>(std::max<int64_t>(0, CompetingPlaces(params))));
+  const int bytes = SharedBytes<kDim>(params);
   const auto kernel = SelectTilesKernel<kDim>;
   const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   if (error != cudaSuccess) return error;
@@ -279,7 +284,10 @@ cudaError_t Launch(const SparseParams& params, ConstRows q, int32_t* blocks, cud
 }  // namespace
 
 bool HasSelectTilesSm90a(const SparseParams& params) {
-  return params.arch == Arch::kSm90a && params.kv.head_dim >= 64 && params.heads / params.kv.kv_heads > kHeads / 2;
+  constexpr int kSharedLimit = 227 * 1024;
+  if (params.arch != Arch::kSm90a || params.heads / params.kv.kv_heads <= kHeads / 2) return false;
+  return (params.kv.head_dim == 64 && SharedBytes<64>(params) <= kSharedLimit) ||
+         (params.kv.head_dim == 128 && SharedBytes<128>(params) <= kSharedLimit);
 }
 
 cudaError_t SelectTilesSm90a(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {

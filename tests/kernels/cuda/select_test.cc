@@ -247,6 +247,16 @@ TEST_F(SelectTest, SequencesAreIndependent) {
   }
 }
 
+// Lists so long that not every form of the kernels has room for them.
+TEST_F(SelectTest, ManyPlaces) {
+  for (const SelectShape& shape : {SelectShape{16, 1, 128, 1, 8, 400}, SelectShape{16, 1, 64, 1, 8, 300}}) {
+    const int64_t tokens = 60000;
+    TierContext context(shape, tokens, 19);
+    for (int64_t rows : {1, 20}) Check(Call(shape, {{&context, tokens - rows, rows}}, 2, 20), 19);
+    if (HasFatalFailure()) return;
+  }
+}
+
 TEST_F(SelectTest, ReleasedShape) {
   const SelectShape shape = {32, 2, 128, 1, 32, 64};
   for (int64_t tokens : {7000, 40000, 131072}) {
