@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "kernels/cuda/device/chained.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/launch.h"
 

@@ -260,6 +260,8 @@ __device__ void CarryState(const Span& span, Chunks<S>& chunks, uint8_t* shared,
 template <class S>
 __global__ __launch_bounds__(kThreads, 1) void ChunkKernel(LightningArgs args) {
   extern __shared__ __align__(128) uint8_t shared[];
+  AllowNext();
+  WaitForPrevious();
   const Span span = MakeSpan<S::kDim>(args);
   if (span.rows == 0) return;
   Chunks<S> chunks(span, shared);
@@ -276,8 +278,8 @@ cudaError_t Launch(const LightningArgs& args, int count, cudaStream_t stream) {
   const cudaError_t error =
       cudaFuncSetAttribute(ChunkKernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
   if (error != cudaSuccess) return error;
-  ChunkKernel<S><<<dim3(args.spans, args.heads, count), kThreads, S::kSharedBytes, stream>>>(args);
-  return cudaGetLastError();
+  return LaunchChained(ChunkKernel<S>, dim3(args.spans, args.heads, count), kThreads, size_t{S::kSharedBytes}, stream,
+                       args);
 }
 
 // Small heads on Hopper: twice the rows, loaded ahead.

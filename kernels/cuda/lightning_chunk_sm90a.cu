@@ -172,6 +172,8 @@ __device__ void ComputeChunk(const Span& span, const Chunk& chunk) {
 __global__ __launch_bounds__(kThreads, 1) void ChunkSm90aKernel(LightningArgs args) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t shared[];
+  AllowNext();
+  WaitForPrevious();
   const Span span = MakeSpan<kDim>(args);
   if (span.rows == 0) return;
   const int chunks = static_cast<int>((span.rows + kChunk - 1) / kChunk);
@@ -189,8 +191,8 @@ cudaError_t LightningChunksSm90a(const LightningArgs& args, int count, cudaStrea
   const cudaError_t error =
       cudaFuncSetAttribute(ChunkSm90aKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (error != cudaSuccess) return error;
-  ChunkSm90aKernel<<<dim3(args.spans, args.heads, count), kThreads, kSharedBytes, stream>>>(args);
-  return cudaGetLastError();
+  return LaunchChained(ChunkSm90aKernel, dim3(args.spans, args.heads, count), kThreads, size_t{kSharedBytes}, stream,
+                       args);
 }
 
 }  // namespace salamander::kernels::cuda

@@ -14,7 +14,8 @@ __global__ __launch_bounds__(kThreads, 2) void PartKernel(LightningArgs args) {
   // Eight warps as 4 × 2 (2 × 2 if heads are small) tiles of the state.
   constexpr int kTiles = kDim == 128 ? 2 : 1, kPairs = kDim / 32;
   extern __shared__ __align__(128) uint8_t shared[];
-
+  AllowNext();
+  WaitForPrevious();
   const int head = blockIdx.y, span = blockIdx.x / kSpanParts, part = blockIdx.x % kSpanParts;
   const LightningSequence sequence = args.sequences[blockIdx.z];
   const SpanCut cut(sequence.rows, args.spans);
@@ -60,6 +61,8 @@ __global__ __launch_bounds__(kThreads, 2) void PartKernel(LightningArgs args) {
 
 // Turns parts into the states before each span, four numbers a thread.
 __global__ void ScanKernel(LightningArgs args, int dim) {
+  AllowNext();
+  WaitForPrevious();
   const int head = blockIdx.y;
   const LightningSequence sequence = args.sequences[blockIdx.z];
   const SpanCut cut(sequence.rows, args.spans);
@@ -91,12 +94,12 @@ __global__ void ScanKernel(LightningArgs args, int dim) {
 template <int kDim>
 cudaError_t Launch(const LightningArgs& args, int count, cudaStream_t stream) {
   constexpr int kSharedBytes = 2 * 2 * kPartChunk * kDim * 2;
-  const cudaError_t error =
-      cudaFuncSetAttribute(PartKernel<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
+  cudaError_t error = cudaFuncSetAttribute(PartKernel<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kSharedBytes);
   if (error != cudaSuccess) return error;
-  PartKernel<kDim><<<dim3((args.spans - 1) * kSpanParts, args.heads, count), kThreads, kSharedBytes, stream>>>(args);
-  ScanKernel<<<dim3(kDim * kDim / 4 / kThreads, args.heads, count), kThreads, 0, stream>>>(args, kDim);
-  return cudaGetLastError();
+  error = LaunchChained(PartKernel<kDim>, dim3((args.spans - 1) * kSpanParts, args.heads, count), kThreads,
+                        size_t{kSharedBytes}, stream, args);
+  if (error != cudaSuccess) return error;
+  return LaunchChained(ScanKernel, dim3(kDim * kDim / 4 / kThreads, args.heads, count), kThreads, stream, args, kDim);
 }
 
 }  // namespace

@@ -13,6 +13,8 @@ constexpr int kThreadRows = kPieceCols;  // rows of a thread: one piece of q and
 // kDim threads.
 template <int kDim>
 __global__ __launch_bounds__(kDim) void StepKernel(LightningArgs args) {
+  AllowNext();
+  WaitForPrevious();
   const int head = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const LightningSequence sequence = args.sequences[blockIdx.z];
   if (sequence.rows == 0) return;
@@ -68,8 +70,7 @@ __global__ __launch_bounds__(kDim) void StepKernel(LightningArgs args) {
 
 template <int kDim>
 cudaError_t Launch(const LightningArgs& args, int count, cudaStream_t stream) {
-  StepKernel<kDim><<<dim3(kDim / kStrip, args.heads, count), kDim, 0, stream>>>(args);
-  return cudaGetLastError();
+  return LaunchChained(StepKernel<kDim>, dim3(kDim / kStrip, args.heads, count), kDim, stream, args);
 }
 
 }  // namespace
