@@ -27,7 +27,7 @@ struct Workspace {
   int64_t pages = 0, ranges = 0, bytes = 0;
 
   Workspace(const SparseParams& params, void* memory) {
-    pages = (params.max_tokens + kPageTokens - 1) / kPageTokens;
+    pages = std::max<int64_t>(1, (params.max_tokens + kPageTokens - 1) / kPageTokens);
     ranges = (pages + kRangePages - 1) / kRangePages;
     const int64_t items = params.count * params.kv.kv_heads;
     sums = static_cast<LogSum*>(memory);
