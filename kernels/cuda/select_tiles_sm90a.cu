@@ -171,10 +171,11 @@ __device__ inline void TakeFine(const Walk& walk, const Ring<kDim>& ring, uint64
 #pragma unroll
   for (int k = 0; k < kQuads; ++k) visible[k] = VisibleWindows(position + 4 * k, kK1Stride);
 
-  int step = walk.coarse_steps;
-  for (int page = walk.first_page + part; step < walk.steps; page += kParts) {
+  int step = walk.coarse_steps, page = walk.first_page + part;
+  for (; step < walk.steps; page += kParts) {
     ring.WaitFull(step);
     StartScores<kDim>(ring.operand(step), queries, scores[0]);
+    if (step > walk.coarse_steps) chooser.EndPages(page - kParts, barrier);  // in the product's time
 #pragma unroll
     for (int j = 0; j < kPageSteps; ++j, ++step) {
       if (j + 1 < kPageSteps) {
@@ -198,8 +199,8 @@ __device__ inline void TakeFine(const Walk& walk, const Ring<kDim>& ring, uint64
         chooser.Take(k, low, high, window / 4);
       }
     }
-    chooser.EndPages(page, barrier);
   }
+  chooser.EndPages(page - kParts, barrier);
 }
 
 template <int kDim>
