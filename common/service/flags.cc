@@ -2,12 +2,16 @@
 
 #include <cmath>
 #include <limits>
+#include <mutex>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/service/grpc_log.h"
@@ -58,6 +62,29 @@ absl::StatusOr<LogLevel> ParseLogLevel(const std::string& text) {
       absl::StrCat("--log_level must be debug, info, warning or error, got \"", text, "\""));
 }
 
+// Where --help says a flag is from: of the project's own files, the path below this folder of the project's name.
+constexpr char kProject[] = "salamander/";
+
+std::string NameInHelp(absl::string_view file) {
+  absl::string_view root = __FILE__;
+  if (absl::ConsumeSuffix(&root, "common/service/flags.cc") && absl::ConsumePrefix(&file, root)) {
+    return absl::StrCat(kProject, file);
+  }
+  return std::string(file);
+}
+
+void SetUsage(const std::string& usage) {
+  absl::SetProgramUsageMessage(usage);
+  // Without this --help shows only flags of a file named after the program. All files' flags: --helpfull.
+  auto of_project = [](absl::string_view name) { return absl::StartsWith(name, kProject); };
+  absl::FlagsUsageConfig config;
+  config.contains_help_flags = of_project;
+  config.contains_helpshort_flags = of_project;
+  config.contains_helppackage_flags = of_project;
+  config.normalize_filename = NameInHelp;
+  absl::SetFlagsUsageConfig(config);
+}
+
 }  // namespace
 
 absl::Status CheckFlag(const std::string& flag, int64_t value, int64_t lowest, int64_t highest) {
@@ -69,9 +96,8 @@ absl::Status CheckFlag(const std::string& flag, double value, double lowest, dou
 }
 
 absl::Status ParseFlags(int argc, char** argv, const std::string& usage) {
-  // Abseil takes the message once per process.
-  static const bool usage_set = (absl::SetProgramUsageMessage(usage), true);
-  (void)usage_set;
+  static std::once_flag usage_set;  // Abseil takes the message once per process.
+  std::call_once(usage_set, SetUsage, usage);
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
   if (rest.size() <= 1) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("unexpected argument \"", rest[1], "\"; flags are --name=value"));

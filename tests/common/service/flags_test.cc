@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <string>
@@ -12,8 +13,10 @@
 namespace salamander::service {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class FlagsTest : public ::testing::Test {
  protected:
@@ -93,6 +96,20 @@ TEST_F(FlagsTest, ArgumentsThatAreNoFlagsAreRefused) {
   const absl::Status status = Parse({"--threads=1", "surplus"});
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("\"surplus\""));
+}
+
+TEST_F(FlagsTest, HelpShowsTheProjectsFlags) {
+  for (const char* argument : {"--help", "--helpshort"}) {
+    auto print = [&] {
+      dup2(STDERR_FILENO, STDOUT_FILENO);  // Help goes to stdout, of which death tests see nothing.
+      (void)Parse({argument});
+    };
+    EXPECT_EXIT(
+        print(), [](int) { return true; },
+        AllOf(HasSubstr("program: for tests."), HasSubstr("salamander/common/service/flags.cc"), HasSubstr("--routers"),
+              HasSubstr("--grace_seconds"), Not(HasSubstr("--flagfile"))))
+        << argument;
+  }
 }
 
 }  // namespace
