@@ -2,22 +2,23 @@
 # Packs programs, GPU tests and benchmarks with the libraries they need into one folder that runs on any x86-64 Linux
 # with glibc 2.36 or later and, for CUDA, a driver and cuBLAS 13. Usage: tools/bundle.sh BUILD_FOLDER OUT_FOLDER
 set -euo pipefail
-build=$1 out=$2
+build=$(realpath "$1") out=$(realpath -m "$2")
 root=$(cd "$(dirname "$0")/.." && pwd)
 limit_mib=60
 
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib" "$out/tests/data"
 cd "$build/bin"
-# What a GPU machine has no use for is not built into the list: programs, the CUDA library, and what is called cuda_*.
+# Programs, plugins, and the tests and benchmarks of CUDA.
 for file in salamander salamander-router salamander-prefill-worker salamander-decode-worker \
   libsalamander_sentencepiece.so libsalamander_cuda.so cuda_*; do
   [ -f "$file" ] && cp "$file" "$out/bin/"
 done
 strip --strip-unneeded "$out"/bin/*
-# The C and C++ runtimes are the machine's own, and so is CUDA: libcublasLt alone is ten times the limit.
+# The C and C++ runtimes are the machine's own, and so is CUDA: libcublasLt alone is ten times the limit. oneDNN serves
+# CPUs without AVX2 only.
 for file in "$out"/bin/*; do ldd "$file"; done | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
-  grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libstdc\+\+|libgcc_s|ld-linux-x86-64|libcublas|libcublasLt|libcuda|libcudart|libnvrtc)\.so' |
+  grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv|libstdc\+\+|libgcc_s|ld-linux-x86-64|libcublas|libcublasLt|libcuda|libcudart|libnvrtc|libdnnl|libOpenCL)\.so' |
   while read -r library; do cp -L "$library" "$out/lib/"; done
 # UCX opens its transports by name: copies between processes of one host, beside the TCP and shared memory built in.
 ucx=$(ls -d /usr/lib/*/ucx /usr/lib/ucx 2>/dev/null | head -n 1 || true)
@@ -26,7 +27,6 @@ if [ -n "$ucx" ]; then
   cp -L "$ucx"/libuct_cma.so* "$out/lib/ucx/"
 fi
 cp -r "$root/tests/data/golden" "$out/tests/data/"
-cp -r "$root/tools/demo/probe-7m" "$out/"
 mkdir -p "$out/model-9b"
 cp "$root/tests/gpu/model-9b/config.json" "$out/model-9b/"
 cp "$root"/tests/gpu/run "$root"/tests/gpu/*.py "$out/" 2>/dev/null || true
