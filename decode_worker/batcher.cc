@@ -21,9 +21,10 @@ Batcher::Batcher(worker::Host* host, const DecodeWorkerOptions& options)
     : host_(host), options_(options), metrics_(host->metrics.get(), &load_) {}
 
 absl::Status Batcher::Prepare() {
-  const engine::Model& model = *host_->model;
-  MemoryLedger& ledger = *host_->ledger;
-  absl::StatusOr<std::unique_ptr<model::Tokenizer>> tokenizer = model::Tokenizer::Load(host_->checkpoint->folder());
+  const engine::Model& model = host_->model();
+  MemoryLedger& ledger = host_->ledger();
+  absl::StatusOr<std::unique_ptr<model::Tokenizer>> tokenizer =
+      model::Tokenizer::Load(host_->device->checkpoint().folder());
   if (tokenizer.ok()) {
     tokenizer_ = *std::move(tokenizer);
   } else if (absl::IsNotFound(tokenizer.status())) {
@@ -32,8 +33,7 @@ absl::Status Batcher::Prepare() {
     return tokenizer.status();
   }
   ASSIGN_OR_RETURN(forward_, engine::DecodeForward::Create(model, ledger, options_.max_batch));
-  ASSIGN_OR_RETURN(const int64_t budget, worker::RequestBudget(model, ledger, options_.transfer_buffer_bytes,
-                                                               /*send_bytes=*/0, /*max_item_tokens=*/0));
+  ASSIGN_OR_RETURN(const int64_t budget, worker::RequestBudget(*host_, /*send_bytes=*/0, /*max_item_tokens=*/0));
   requests_ =
       std::make_unique<worker::RequestTable<Request>>(host_, v1::WORKER_ROLE_DECODE, &loop_, budget, /*hooks=*/this);
   return absl::OkStatus();
@@ -57,14 +57,14 @@ absl::StatusOr<std::unique_ptr<Request>> Batcher::Admit(const v1::ReserveRequest
   }
   ASSIGN_OR_RETURN(std::unique_ptr<worker::Reservation> reserved,
                    requests_->memory().Reserve(request, stream::kDecodeWorker, request.total_tokens()));
-  auto held = std::make_unique<Request>(std::move(reserved), worker::SparseLayers(*host_->model));
+  auto held = std::make_unique<Request>(std::move(reserved), worker::SparseLayers(host_->model()));
   Log(LogLevel::kInfo, absl::StrCat("request ", IdToString(held->id), ": reserved, epoch ", IdToString(held->epoch),
                                     ", prompt ", plan.prompt_tokens(), " of ", held->total_tokens, " tokens"));
   return held;
 }
 
 absl::Status Batcher::TakeStart(Request& request, const v1::DecodeStart& start) {
-  const model::Config& config = host_->model->config();
+  const model::Config& config = host_->model().config();
   ASSIGN_OR_RETURN(engine::GenerationOptions options, ParseStart(start, {.vocab_size = config.vocab_size,
                                                                          .prompt_tokens = request.plan.prompt_tokens(),
                                                                          .total_tokens = request.total_tokens,

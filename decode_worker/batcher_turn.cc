@@ -66,6 +66,7 @@ bool Batcher::ExtendTiers() {
       request->tiers.Advance();
     } else {
       requests_->Close(*request, Annotate(made, absl::StrCat("tiers of layer ", piece->layer)), "failed");
+      host_->ReportFailure(made);
     }
     return true;
   }
@@ -117,7 +118,8 @@ void Batcher::Join() {
   std::vector<const float*> rows;
   for (const Request* request : joining) rows.push_back(request->reservation->hidden.data());
   const absl::StatusOr<absl::Span<const float>> logits = forward_->LogitsOf(rows);
-  const int64_t vocab_size = host_->model->config().vocab_size;
+  host_->ReportFailure(logits.status());
+  const int64_t vocab_size = host_->model().config().vocab_size;
   for (size_t i = 0; i < joining.size(); ++i) {
     if (logits.ok()) {
       Emit(*joining[i], logits->subspan(i * vocab_size, vocab_size));
@@ -141,7 +143,8 @@ void Batcher::Step() {
   metrics_.step_seconds.Observe(seconds);
   metrics_.batch_size.Observe(static_cast<double>(rows.size()));
   load_.tokens_per_second.Add(static_cast<int64_t>(rows.size()), seconds);
-  const int64_t vocab_size = host_->model->config().vocab_size;
+  host_->ReportFailure(logits.status());
+  const int64_t vocab_size = host_->model().config().vocab_size;
   for (size_t i = 0; i < stepped.size(); ++i) {
     if (logits.ok()) {
       Emit(*stepped[i], logits->subspan(i * vocab_size, vocab_size));

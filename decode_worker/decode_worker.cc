@@ -31,11 +31,18 @@ class DecodeRole final : public worker::Role {
 
 absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorker(const DecodeWorkerOptions& options,
                                                             std::unique_ptr<transport::Transport> transport) {
+  ASSIGN_OR_RETURN(std::shared_ptr<worker::Device> device, worker::Device::Open(options, /*roles=*/1));
+  return StartWorkerOn(std::move(device), options, std::move(transport));
+}
+
+absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorkerOn(std::shared_ptr<worker::Device> device,
+                                                              const DecodeWorkerOptions& options,
+                                                              std::unique_ptr<transport::Transport> transport) {
   if (options.max_batch < 1) {
     return absl::InvalidArgumentError(absl::StrCat("max_batch must be at least 1, got ", options.max_batch));
   }
   ASSIGN_OR_RETURN(std::unique_ptr<worker::Host> host,
-                   worker::Host::Create(options, v1::WORKER_ROLE_DECODE, std::move(transport)));
+                   worker::Host::Create(options, v1::WORKER_ROLE_DECODE, std::move(device), std::move(transport)));
   return worker::Worker::Start(
       std::move(host),
       [&options](worker::Host* on, const std::function<void()>&) -> absl::StatusOr<std::unique_ptr<worker::Role>> {

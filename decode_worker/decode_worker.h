@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "common/service/worker_options.h"
 #include "common/transport/transport.h"
+#include "common/worker/device.h"
 #include "common/worker/worker.h"
 
 namespace salamander::decode {
@@ -20,6 +21,10 @@ struct DecodeWorkerOptions : service::WorkerOptions {
 // `transport` null: UCX by the options. Serving when it returns.
 absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorker(const DecodeWorkerOptions& options,
                                                             std::unique_ptr<transport::Transport> transport = nullptr);
+// Beside other roles of this process on one device.
+absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorkerOn(std::shared_ptr<worker::Device> device,
+                                                              const DecodeWorkerOptions& options,
+                                                              std::unique_ptr<transport::Transport> transport);
 
 }  // namespace salamander::decode
 

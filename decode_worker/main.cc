@@ -15,6 +15,6 @@ int main(int argc, char** argv) {
        .start = [](const salamander::service::WorkerOptions& common) {
          DecodeWorkerOptions options{common};
          options.max_batch = absl::GetFlag(FLAGS_max_batch);
-         return salamander::decode::StartWorker(options);
+         return salamander::worker::OnlyWorker(salamander::decode::StartWorker(options));
        }});
 }

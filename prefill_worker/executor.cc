@@ -26,8 +26,8 @@ Executor::Executor(worker::Host* host, const PrefillWorkerOptions& options)
     : host_(host), options_(options), metrics_(host->metrics.get(), &load_) {}
 
 absl::Status Executor::Prepare() {
-  const engine::Model& model = *host_->model;
-  MemoryLedger& ledger = *host_->ledger;
+  const engine::Model& model = host_->model();
+  MemoryLedger& ledger = host_->ledger();
   ASSIGN_OR_RETURN(workspace_, engine::Workspace::Create(model, ledger, options_.max_span_tokens));
   for (int i = 0; i < options_.max_active_spans; ++i) {
     ASSIGN_OR_RETURN(std::unique_ptr<engine::SpanActivations> slot,
@@ -38,9 +38,11 @@ absl::Status Executor::Prepare() {
   publisher_ = std::make_unique<stream::Publisher>(
       stream::PublisherOptions{.min_bytes_per_second = options_.min_link_bytes_per_second}, host_->transport.get(),
       &ledger, host_->stats.get());
+  for (worker::Host* neighbour : host_->neighbours) {
+    publisher_->ServeLocally(neighbour->instance, neighbour->receiver.get());
+  }
   ASSIGN_OR_RETURN(const int64_t budget,
-                   worker::RequestBudget(model, ledger, options_.transfer_buffer_bytes, options_.transfer_buffer_bytes,
-                                         options_.max_span_tokens));
+                   worker::RequestBudget(*host_, options_.transfer_buffer_bytes, options_.max_span_tokens));
   requests_ =
       std::make_unique<worker::RequestTable<Request>>(host_, v1::WORKER_ROLE_PREFILL, &loop_, budget, /*hooks=*/this);
   return absl::OkStatus();
@@ -58,7 +60,7 @@ absl::StatusOr<std::unique_ptr<Request>> Executor::Admit(const v1::ReserveReques
   RETURN_IF_ERROR(CheckLinks(plan, self));
   ASSIGN_OR_RETURN(std::unique_ptr<worker::Reservation> reserved,
                    requests_->memory().Reserve(request, self, plan.prompt_tokens()));
-  auto held = std::make_unique<Request>(std::move(reserved), worker::SparseLayers(*host_->model));
+  auto held = std::make_unique<Request>(std::move(reserved), worker::SparseLayers(host_->model()));
   held->order = next_order_++;
   for (const RequestSchedule::OwnSpan& span : held->schedule.spans()) {
     held->unfinished_tokens += SpanTokens(plan.spans(span.index));
@@ -106,7 +108,7 @@ absl::Status Executor::TakeStart(Request& request, const v1::PrefillStart& start
     return absl::InvalidArgumentError(
         absl::StrCat("start.tokens: ", start.tokens_size(), " ids, own spans have ", request.unfinished_tokens));
   }
-  const int64_t vocab_size = host_->model->config().vocab_size;
+  const int64_t vocab_size = host_->model().config().vocab_size;
   for (int i = 0; i < start.tokens_size(); ++i) {
     if (start.tokens(i) >= 0 && start.tokens(i) < vocab_size) continue;
     return absl::InvalidArgumentError(

@@ -4,6 +4,7 @@
 #define SALAMANDER_PREFILL_WORKER_EXECUTOR_H_
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -48,14 +49,18 @@ class Executor final : public worker::RequestHooks<Request> {
   // --- executor_turn.cc: spans are stepped and their items published
   double Turn();
   void StepSpan(Request& request, size_t position);
+  // Marks a step's place in the device's queue, and waits until the device is not too far behind, or at the end of a
+  // span has done all.
+  absl::Status Record(bool wait_for_all);
   void StartSpan(Request& request, OwnSpan& span);
   void ReportProgress(Request& request, const OwnSpan& span);
   absl::Status PublishStep(Request& request, size_t position, int64_t layer, engine::SpanPhase phase);
-  absl::Status PublishState(Request& request, size_t position, const stream::ItemId& id);
+  // Bytes that the last step writes to the device.
+  stream::ItemSource OnDevice() const;
   absl::Status PublishHidden(Request& request, size_t position);
   // `keep` lives until every send has ended.
-  void Publish(Request& request, size_t position, const stream::ItemId& id,
-               std::vector<absl::Span<const std::byte>> source, std::shared_ptr<void> keep);
+  void Publish(Request& request, size_t position, const stream::ItemId& id, stream::ItemSource source,
+               std::shared_ptr<void> keep);
   void OnPublished(uint64_t epoch, size_t position, const absl::Status& status);
   void FinishCompute(Request& request, size_t position);
   void FinishSpanIfSent(Request& request, size_t position);
@@ -72,6 +77,8 @@ class Executor final : public worker::RequestHooks<Request> {
   std::unique_ptr<stream::Publisher> publisher_;
   std::unique_ptr<worker::RequestTable<Request>> requests_;
   uint64_t next_order_ = 0;
+  std::deque<std::shared_ptr<kernels::Event>> steps_;  // the device may be at the first
+  std::shared_ptr<kernels::Event> last_step_;
 };
 
 }  // namespace salamander::prefill

@@ -1,6 +1,5 @@
 // The part of the executor that works: one phase of one span per turn, and the items it makes.
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,11 +17,8 @@ using worker::RequestState;
 
 constexpr double kProgressSeconds = 0.2;
 
-// A copy of a state with its place in the ledger: the sequence's own is overwritten by the next span.
-struct StateCopy {
-  MemoryLedger::Hold hold;
-  std::vector<std::byte> bytes;
-};
+// Steps that a device may be behind. What it is about to compute can no longer be reordered or cancelled.
+constexpr size_t kStepsAhead = 3;
 
 }  // namespace
 
@@ -61,8 +57,7 @@ void Executor::StepSpan(Request& request, size_t position) {
   const SpanPhase phase = span.forward->phase();
   const double begun = host_->clock->Now();
   absl::Status status = span.forward->Step();
-  // A device may still be at it; what is published must be there.
-  if (status.ok()) status = host_->ops->Synchronize();
+  if (status.ok()) status = Record(span.forward->phase() == SpanPhase::kFinished);
   span.compute_seconds += host_->clock->Now() - begun;
   if (status.ok()) {
     request.schedule.Advance(position);
@@ -70,10 +65,22 @@ void Executor::StepSpan(Request& request, size_t position) {
   }
   if (!status.ok()) {
     requests_->Close(request, Annotate(status, absl::StrCat("span ", span.index, ", layer ", layer)), "failed");
+    host_->ReportFailure(status);
     return;
   }
   ReportProgress(request, span);
   if (span.forward->phase() == SpanPhase::kFinished) FinishCompute(request, position);
+}
+
+absl::Status Executor::Record(bool wait_for_all) {
+  steps_.push_back(host_->ops().Record());
+  while (steps_.size() > (wait_for_all ? 0 : kStepsAhead)) {
+    RETURN_IF_ERROR(steps_.front()->Wait());
+    last_step_ = std::move(steps_.front());
+    steps_.pop_front();
+  }
+  if (!steps_.empty()) last_step_ = steps_.back();
+  return absl::OkStatus();
 }
 
 void Executor::StartSpan(Request& request, OwnSpan& span) {
@@ -97,40 +104,37 @@ void Executor::ReportProgress(Request& request, const OwnSpan& span) {
   v1::PrefillEvent event;
   v1::SpanProgress& progress = *event.mutable_span_progress();
   progress.set_span(span.index);
-  progress.set_tokens_done(computed ? tokens : tokens * span.forward->layer() / host_->model->layers());
+  progress.set_tokens_done(computed ? tokens : tokens * span.forward->layer() / host_->model().layers());
   request.stream->Send(std::move(event));
 }
 
 absl::Status Executor::PublishStep(Request& request, size_t position, int64_t layer, SpanPhase phase) {
   const OwnSpan& span = request.spans[position];
-  const bool sparse = host_->model->is_sparse(layer);
+  const bool sparse = host_->model().is_sparse(layer);
   stream::ItemId id{.layer = static_cast<int32_t>(layer), .span = span.index};
   if (sparse && phase == SpanPhase::kProject) {
     id.kind = v1::ITEM_KIND_KEYS_VALUES;
-    std::vector<absl::Span<const std::byte>> source;
+    stream::ItemSource source = OnDevice();
     for (absl::Span<std::byte> run :
          request.reservation->sequence->KvBytes(layer, span.forward->begin(), span.forward->end())) {
-      source.push_back(run);
+      source.runs.push_back(run);
     }
     Publish(request, position, id, std::move(source), nullptr);
   } else if (!sparse && phase == SpanPhase::kMix) {
+    // From where it is: nothing overwrites it before its receivers have it, as this worker's next span needs the state
+    // that they make of it.
     id.kind = v1::ITEM_KIND_STATE;
-    RETURN_IF_ERROR(PublishState(request, position, id));
+    stream::ItemSource source = OnDevice();
+    source.runs.push_back(request.reservation->sequence->State(layer));
+    Publish(request, position, id, std::move(source), nullptr);
   }
   const bool last_step = span.forward->phase() == SpanPhase::kFinished;
   const bool last_span = span.index + 1 == request.plan.spans_size();
   return last_step && last_span ? PublishHidden(request, position) : absl::OkStatus();
 }
 
-absl::Status Executor::PublishState(Request& request, size_t position, const stream::ItemId& id) {
-  if (stream::Destinations(request.plan, id).empty()) return absl::OkStatus();
-  const absl::Span<std::byte> state = request.reservation->sequence->State(id.layer);
-  auto copy = std::make_shared<StateCopy>();
-  ASSIGN_OR_RETURN(copy->hold, host_->ledger->Take(MemoryOwner::kInTransfer, static_cast<int64_t>(state.size())));
-  copy->bytes.resize(state.size());
-  RETURN_IF_ERROR(host_->ops->CopyToHost(copy->bytes.data(), state.data(), static_cast<int64_t>(state.size())));
-  Publish(request, position, id, {absl::MakeConstSpan(copy->bytes)}, copy);
-  return absl::OkStatus();
+stream::ItemSource Executor::OnDevice() const {
+  return {.runs = {}, .memory = host_->device->item_memory(), .ready = [step = last_step_] { return step->Wait(); }};
 }
 
 absl::Status Executor::PublishHidden(Request& request, size_t position) {
@@ -138,17 +142,17 @@ absl::Status Executor::PublishHidden(Request& request, size_t position) {
   auto hidden = std::make_shared<std::vector<float>>(std::move(row));
   const auto* bytes = reinterpret_cast<const std::byte*>(hidden->data());
   Publish(request, position, {.kind = v1::ITEM_KIND_HIDDEN, .layer = 0, .span = request.spans[position].index},
-          {absl::MakeConstSpan(bytes, hidden->size() * sizeof(float))}, hidden);
+          {.runs = {absl::MakeConstSpan(bytes, hidden->size() * sizeof(float))}}, hidden);
   return absl::OkStatus();
 }
 
-void Executor::Publish(Request& request, size_t position, const stream::ItemId& id,
-                       std::vector<absl::Span<const std::byte>> source, std::shared_ptr<void> keep) {
+void Executor::Publish(Request& request, size_t position, const stream::ItemId& id, stream::ItemSource source,
+                       std::shared_ptr<void> keep) {
   stream::PublishedItem item{.request = request.id,
                              .id = id,
-                             .shape = worker::ShapeOf(*host_->model, id.kind),
+                             .shape = worker::ShapeOf(host_->model(), id.kind),
                              .codec = request.plan.codec(),
-                             .source = {.runs = std::move(source)},
+                             .source = std::move(source),
                              .destinations = {},
                              .encoded_bytes = &request.sent_encoded_bytes};
   for (int worker : stream::Destinations(request.plan, id)) {

@@ -18,6 +18,6 @@ int main(int argc, char** argv) {
          PrefillWorkerOptions options{common};
          options.max_span_tokens = absl::GetFlag(FLAGS_max_span_tokens);
          options.max_active_spans = absl::GetFlag(FLAGS_max_active_spans);
-         return salamander::prefill::StartWorker(options);
+         return salamander::worker::OnlyWorker(salamander::prefill::StartWorker(options));
        }});
 }

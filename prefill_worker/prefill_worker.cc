@@ -64,9 +64,18 @@ class PrefillRole final : public worker::Role {
 
 absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorker(const PrefillWorkerOptions& options,
                                                             std::unique_ptr<transport::Transport> transport) {
+  ASSIGN_OR_RETURN(std::shared_ptr<worker::Device> device, worker::Device::Open(options, /*roles=*/1));
+  return StartWorkerOn(std::move(device), options, {}, std::move(transport));
+}
+
+absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorkerOn(std::shared_ptr<worker::Device> device,
+                                                              const PrefillWorkerOptions& options,
+                                                              std::vector<worker::Host*> neighbours,
+                                                              std::unique_ptr<transport::Transport> transport) {
   RETURN_IF_ERROR(CheckOptions(options));
   ASSIGN_OR_RETURN(std::unique_ptr<worker::Host> host,
-                   worker::Host::Create(options, v1::WORKER_ROLE_PREFILL, std::move(transport)));
+                   worker::Host::Create(options, v1::WORKER_ROLE_PREFILL, std::move(device), std::move(transport)));
+  host->neighbours = std::move(neighbours);
   return worker::Worker::Start(std::move(host), [&options](worker::Host* on, std::function<void()> beat) {
     return PrefillRole::Create(on, options, std::move(beat));
   });

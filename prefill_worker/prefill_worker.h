@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/service/worker_options.h"
 #include "common/transport/transport.h"
+#include "common/worker/device.h"
 #include "common/worker/worker.h"
 
 namespace salamander::prefill {
@@ -21,6 +23,11 @@ struct PrefillWorkerOptions : service::WorkerOptions {
 // `transport` null: UCX by the options. Serving when it returns.
 absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorker(const PrefillWorkerOptions& options,
                                                             std::unique_ptr<transport::Transport> transport = nullptr);
+// Beside other roles of this process on one device. Items for `neighbours`, which outlive the worker, stay on it.
+absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorkerOn(std::shared_ptr<worker::Device> device,
+                                                              const PrefillWorkerOptions& options,
+                                                              std::vector<worker::Host*> neighbours,
+                                                              std::unique_ptr<transport::Transport> transport);
 
 }  // namespace salamander::prefill
 

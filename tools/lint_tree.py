@@ -24,6 +24,7 @@ ALLOWED = {
                     "proto"},
 }
 ALLOWED["decode_worker"] = ALLOWED["prefill_worker"]
+ALLOWED["decode_worker/both_roles"] = ALLOWED["decode_worker"] | {"decode_worker", "prefill_worker"}
 MAX_LINES = 800
 
 

@@ -24,11 +24,15 @@ ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error");
 ABSL_FLAG(bool, die_with_parent, false, "stop when the process that started this one ends");
 ABSL_FLAG(double, grace_seconds, 30, "how long a stopping process lets running requests go on");
 ABSL_FLAG(std::string, model, "", "checkpoint folder");
+ABSL_FLAG(std::string, load_format, salamander::service::WorkerOptions().load_format,
+          "safetensors, or dummy: made-up weights for a config.json alone");
+ABSL_FLAG(std::string, device, salamander::service::WorkerOptions().device, "cpu, cuda or cuda:N");
 ABSL_FLAG(std::vector<std::string>, routers, {}, "host:port of every router, separated by commas");
 ABSL_FLAG(std::string, name, "", "unique in the cluster; default: role and instance");
 ABSL_FLAG(std::string, advertise, "", "host:port routers reach this worker at; default: where it listens");
 ABSL_FLAG(int32_t, threads, salamander::service::WorkerOptions().threads, "threads that compute");
-ABSL_FLAG(int64_t, memory_bytes, 0, "memory for weights, requests and transfers; 0: 80% of the machine's");
+ABSL_FLAG(int64_t, memory_bytes, 0,
+          "memory for weights, requests and transfers; 0: 80% of the machine's, or 90% of what a GPU has free");
 ABSL_FLAG(int64_t, transfer_buffer_bytes, salamander::service::WorkerOptions().transfer_buffer_bytes,
           "memory for items being received; senders wait when it is used up");
 ABSL_FLAG(double, min_link_bytes_per_second, 0, "links to peers slower than this are refused; 0: none is");
@@ -130,6 +134,8 @@ absl::StatusOr<WorkerOptions> WorkerOptionsFromFlags() {
   WorkerOptions options;
   ASSIGN_OR_RETURN(options.server, ServerOptionsFromFlags());
   ASSIGN_OR_RETURN(options.model, ModelFromFlags());
+  options.load_format = absl::GetFlag(FLAGS_load_format);
+  options.device = absl::GetFlag(FLAGS_device);
   options.routers = absl::GetFlag(FLAGS_routers);
   if (options.routers.empty()) return absl::InvalidArgumentError("--routers must name at least one host:port");
   options.name = absl::GetFlag(FLAGS_name);

@@ -14,12 +14,14 @@ namespace salamander::service {
 
 struct WorkerOptions {
   ServerOptions server;
-  std::string model;                 // checkpoint folder
+  std::string model;  // checkpoint folder
+  std::string load_format = "safetensors";
+  std::string device = "cpu";        // or cuda, cuda:N
   std::vector<std::string> routers;  // host:port
   std::string name;                  // default ROLE-INSTANCE
   std::string advertise;             // host:port routers reach the worker at; default: the address it listens on
   int threads = 1;
-  int64_t memory_bytes = 0;  // ledger capacity; 0: 80% of the machine's memory
+  int64_t memory_bytes = 0;  // ledger capacity; 0: 80% of the machine's memory, or 90% of what a GPU has free
   int64_t transfer_buffer_bytes = 64 << 20;
   double min_link_bytes_per_second = 0;
   double missing_item_seconds = 5;

@@ -1,9 +1,5 @@
 #include "common/worker/host.h"
 
-#include <unistd.h>
-
-#include <algorithm>
-#include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +13,7 @@
 namespace salamander::worker {
 
 absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions& options, v1::WorkerRole role,
+                                                   std::shared_ptr<Device> device,
                                                    std::unique_ptr<transport::Transport> given) {
   if (options.transfer_buffer_bytes < 1) {
     return absl::InvalidArgumentError(
@@ -27,14 +24,11 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions&
   host->options = options;
   host->name = options.name.empty() ? absl::StrCat(RoleName(role), "-", IdToString(host->instance)) : options.name;
 
-  const int64_t capacity = options.memory_bytes > 0 ? options.memory_bytes : DefaultMemoryBytes();
-  host->ledger = std::make_unique<MemoryLedger>(capacity);
-  ASSIGN_OR_RETURN(host->ops, kernels::CreateCpuOps(options.threads));
-  ASSIGN_OR_RETURN(host->checkpoint, model::Checkpoint::Open(options.model));
-  ASSIGN_OR_RETURN(host->model, engine::Model::Load(*host->checkpoint, host->ops.get(), host->ledger.get()));
+  host->device = std::move(device);
+  ASSIGN_OR_RETURN(host->queue, host->device->NewQueue());
   host->stats = std::make_unique<stream::StreamStats>();
   host->metrics = std::make_unique<service::Metrics>(RoleName(role) + "_worker");
-  host->metrics->ExportLedger(host->ledger.get());
+  host->metrics->ExportLedger(&host->ledger());
   ExportStreamStats(*host->stats, MetricsPrefix(role), host->metrics.get());
 
   if (given != nullptr) {
@@ -47,11 +41,16 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions&
       std::make_unique<stream::Receiver>(stream::ReceiverOptions{.instance = host->instance,
                                                                  .staging_bytes = options.transfer_buffer_bytes,
                                                                  .missing_item_seconds = options.missing_item_seconds},
-                                         host->transport.get(), host->ledger.get(), host->stats.get());
-  Log(LogLevel::kInfo, absl::StrCat("worker ", host->name, ": model ", host->checkpoint->name(), " (",
-                                    host->model->fingerprint(), ") on ", host->ops->name(), ", transport ",
-                                    host->transport->name(), ", memory ", capacity, " bytes"));
+                                         host->transport.get(), &host->ledger(), host->stats.get());
+  Log(LogLevel::kInfo, absl::StrCat("worker ", host->name, ": model ", host->device->checkpoint().name(), " (",
+                                    host->model().fingerprint(), ") on ", host->ops().name(), ", transport ",
+                                    host->transport->name(), ", memory ", host->ledger().Read().capacity, " bytes"));
   return host;
+}
+
+void Host::ReportFailure(const absl::Status& status) const {
+  const bool of_device = !ops().host_memory() && absl::IsInternal(status);
+  if (of_device && options.on_fatal) options.on_fatal(status);
 }
 
 v1::WorkerHello Host::Hello(const std::string& grpc_address) const {
@@ -61,12 +60,12 @@ v1::WorkerHello Host::Hello(const std::string& grpc_address) const {
   hello.set_grpc_address(options.advertise.empty() ? grpc_address : options.advertise);
   hello.set_transport_address(transport->address());
   hello.set_transport_name(transport->name());
-  hello.set_model_fingerprint(model->fingerprint());
-  hello.set_kv_element_type(model->sparse_shape().kv.type == kernels::DType::kFloat32 ? v1::ELEMENT_TYPE_FLOAT32
-                                                                                      : v1::ELEMENT_TYPE_BFLOAT16);
+  hello.set_model_fingerprint(model().fingerprint());
+  hello.set_kv_element_type(model().sparse_shape().kv.type == kernels::DType::kFloat32 ? v1::ELEMENT_TYPE_FLOAT32
+                                                                                       : v1::ELEMENT_TYPE_BFLOAT16);
   hello.set_build_version(service::BuildVersion());
-  hello.set_page_group_bytes(PageGroupBytes(*model));
-  hello.set_bytes_per_request(FixedBytes(*model));
+  hello.set_page_group_bytes(PageGroupBytes(model()));
+  hello.set_bytes_per_request(FixedBytes(model()));
   hello.set_stream_version(stream::kStreamVersion);
   return hello;
 }
@@ -91,14 +90,6 @@ int64_t PageGroupBytes(const engine::Model& model) {
 
 int64_t FixedBytes(const engine::Model& model) {
   return model.SequenceBytes(kernels::kPageTokens) - PageGroupBytes(model);
-}
-
-int64_t DefaultMemoryBytes() {
-  int64_t limit = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
-  // "max" when the group has no limit: then nothing is read and the machine's memory stands.
-  int64_t group = 0;
-  if (std::ifstream file("/sys/fs/cgroup/memory.max"); file >> group) limit = std::min(limit, group);
-  return limit / 5 * 4;
 }
 
 }  // namespace salamander::worker

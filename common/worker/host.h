@@ -1,23 +1,24 @@
-// What every worker process has once, whatever its roles: memory ledger, device, model, transport, the receiving end of
-// the streams, metrics, identity. A role is given a Host and does not own it.
+// What a role needs around it: a queue of the device, transport, the receiving end of the streams, metrics, identity. A
+// role is given a Host and does not own it.
 #ifndef SALAMANDER_COMMON_WORKER_HOST_H_
 #define SALAMANDER_COMMON_WORKER_HOST_H_
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/memory_ledger.h"
 #include "common/engine/model.h"
-#include "common/model/checkpoint.h"
 #include "common/service/metrics.h"
 #include "common/service/worker_options.h"
 #include "common/stream/receiver.h"
 #include "common/stream/stream_stats.h"
 #include "common/transport/transport.h"
+#include "common/worker/device.h"
 #include "kernels/ops.h"
 #include "salamander/v1/cluster.pb.h"
 
@@ -29,18 +30,27 @@ struct Host {
   std::string name;
   service::WorkerOptions options;
   const Clock* clock = &RealClock();
-  std::unique_ptr<MemoryLedger> ledger;
-  std::unique_ptr<kernels::Ops> ops;
-  std::unique_ptr<model::Checkpoint> checkpoint;
-  std::unique_ptr<engine::Model> model;
+  std::shared_ptr<Device> device;
+  Device::Queue queue;
   std::unique_ptr<stream::StreamStats> stats;
   std::unique_ptr<service::Metrics> metrics;
   std::unique_ptr<transport::Transport> transport;
   std::unique_ptr<stream::Receiver> receiver;
 
-  // Loads the model and opens the transport (`given`, or UCX by the options). `role` goes into the default name and the
-  // metrics' names.
+  // Of other roles in this process, on the same device: items for them never leave it. They outlive this host.
+  std::vector<Host*> neighbours;
+
+  MemoryLedger& ledger() const { return device->ledger(); }
+  kernels::Ops& ops() const { return *queue.ops; }
+  const engine::Model& model() const { return *queue.model; }
+
+  // A worker whose GPU failed cannot go on: its process ends, saying why.
+  void ReportFailure(const absl::Status& status) const;
+
+  // Takes a queue of `device` and opens the transport (`given`, or UCX by the options). `role` goes into the default
+  // name and the metrics' names.
   static absl::StatusOr<std::unique_ptr<Host>> Create(const service::WorkerOptions& options, v1::WorkerRole role,
+                                                      std::shared_ptr<Device> device,
                                                       std::unique_ptr<transport::Transport> given);
 
   // The hello that registers this process; `grpc_address` is where it listens. What depends on the role is not in it.
@@ -58,9 +68,6 @@ void ReportMemory(const MemoryLedger& ledger, v1::Heartbeat& heartbeat);
 // Bytes that a request takes: PageGroupBytes per 1024 tokens begun, plus FixedBytes.
 int64_t PageGroupBytes(const engine::Model& model);
 int64_t FixedBytes(const engine::Model& model);
-
-// 80% of what the machine, or the control group, allows this process.
-int64_t DefaultMemoryBytes();
 
 }  // namespace salamander::worker
 

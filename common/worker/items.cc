@@ -50,11 +50,11 @@ absl::Status CheckRequestPlan(const v1::Plan& plan) {
 }
 
 std::vector<stream::ExpectedItem> PlaceItems(const v1::Plan& plan, int worker, engine::Sequence& sequence,
-                                             absl::Span<float> hidden) {
+                                             stream::ItemMemory* memory, absl::Span<float> hidden) {
   const engine::Model& model = sequence.model();
   std::vector<stream::ExpectedItem> expected;
   for (const stream::ItemId& id : stream::ExpectedItems(plan, SparseLayers(model), worker)) {
-    stream::ExpectedItem item{.id = id, .shape = ShapeOf(model, id.kind), .into = {}};
+    stream::ExpectedItem item{.id = id, .shape = ShapeOf(model, id.kind), .into = {}, .memory = memory};
     switch (id.kind) {
       case v1::ITEM_KIND_KEYS_VALUES:
         item.into = sequence.KvBytes(id.layer, plan.spans(id.span).begin(), plan.spans(id.span).end());
@@ -63,6 +63,7 @@ std::vector<stream::ExpectedItem> PlaceItems(const v1::Plan& plan, int worker, e
         item.into = {sequence.State(id.layer)};
         break;
       default:
+        item.memory = nullptr;
         item.into = {absl::MakeSpan(reinterpret_cast<std::byte*>(hidden.data()), hidden.size() * sizeof(float))};
     }
     expected.push_back(std::move(item));

@@ -26,13 +26,14 @@ absl::StatusOr<int> FindPrefillWorker(const v1::Plan& plan, InstanceId instance)
 // CheckPlan, a known codec, and that the plan's decode worker is set.
 absl::Status CheckRequestPlan(const v1::Plan& plan);
 
-// Everything `worker` expects, placed into `sequence` and, for the hidden row, `hidden` [hidden_size].
+// Everything `worker` expects, placed into `sequence`, which lies in `memory` (null: the host's), and, for the hidden
+// row, `hidden` [hidden_size].
 //
 // A lightning layer has one state, and the states after several earlier spans may be expected into it. They cannot
 // clash: the state after span j depends on that after every span before, so it is only sent once this worker has used
 // the previous one.
 std::vector<stream::ExpectedItem> PlaceItems(const v1::Plan& plan, int worker, engine::Sequence& sequence,
-                                             absl::Span<float> hidden);
+                                             stream::ItemMemory* memory, absl::Span<float> hidden);
 
 }  // namespace salamander::worker
 

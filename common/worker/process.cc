@@ -1,9 +1,12 @@
 #include "common/worker/process.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <mutex>
+#include <utility>
 
 #include "absl/status/status.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/service/flags.h"
@@ -41,18 +44,24 @@ absl::Status Run(int argc, char** argv, const Program& program) {
   ASSIGN_OR_RETURN(service::WorkerOptions options, service::WorkerOptionsFromFlags());
   FatalStatus fatal;
   options.on_fatal = [&fatal](const absl::Status& status) { fatal.Set(status); };
-  ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker, program.start(options));
-  service::PrintAddresses(worker->address(), worker->metrics_address());
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Worker>> workers, program.start(options));
+  for (const auto& worker : workers) service::PrintAddresses(worker->address(), worker->metrics_address());
   service::WaitForStopSignal();
   RETURN_IF_ERROR(fatal.Get());
   Log(LogLevel::kInfo, "stopping: draining");
-  worker->Drain(grace_seconds);
-  worker.reset();
+  const double end = RealClock().Now() + grace_seconds;
+  for (; !workers.empty(); workers.pop_back()) workers.back()->Drain(std::max(0.0, end - RealClock().Now()));
   Log(LogLevel::kInfo, "stopped");
   return absl::OkStatus();
 }
 
 }  // namespace
+
+absl::StatusOr<std::vector<std::unique_ptr<Worker>>> OnlyWorker(absl::StatusOr<std::unique_ptr<Worker>> worker) {
+  std::vector<std::unique_ptr<Worker>> workers;
+  ASSIGN_OR_RETURN(workers.emplace_back(), std::move(worker));
+  return workers;
+}
 
 int RunProgram(int argc, char** argv, const Program& program) {
   const absl::Status status = Run(argc, argv, program);

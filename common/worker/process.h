@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/service/worker_options.h"
@@ -15,12 +16,16 @@ namespace salamander::worker {
 struct Program {
   std::string name;   // "prefill-worker"
   std::string usage;  // the first line of --help
-  // Starts the worker; the program's own flags are parsed by then.
-  std::function<absl::StatusOr<std::unique_ptr<Worker>>(const service::WorkerOptions&)> start;
+  // Starts the workers, one for each role of the process; the program's own flags are parsed by then. They are drained
+  // and destroyed in reverse order.
+  std::function<absl::StatusOr<std::vector<std::unique_ptr<Worker>>>(const service::WorkerOptions&)> start;
 };
 
-// Serves until a stop signal, or until a router refuses the worker for good, and drains. Returns the exit code; why it
-// could not go on is on stderr.
+// What `start` returns for one role.
+absl::StatusOr<std::vector<std::unique_ptr<Worker>>> OnlyWorker(absl::StatusOr<std::unique_ptr<Worker>> worker);
+
+// Serves until a stop signal, or until a router refuses a worker for good or its device fails, and drains. Returns the
+// exit code; why it could not go on is on stderr.
 int RunProgram(int argc, char** argv, const Program& program);
 
 }  // namespace salamander::worker

@@ -17,13 +17,13 @@ constexpr int kDrainThreads = 2;
 
 }  // namespace
 
-RequestMemory::RequestMemory(const engine::Model* model, MemoryLedger* ledger, stream::Receiver* receiver,
-                             EngineLoop* loop, const Clock* clock, int64_t budget_bytes)
-    : model_(model),
-      ledger_(ledger),
-      receiver_(receiver),
+RequestMemory::RequestMemory(Host* host, EngineLoop* loop, int64_t budget_bytes)
+    : model_(&host->model()),
+      ledger_(&host->ledger()),
+      item_memory_(host->device->item_memory()),
+      receiver_(host->receiver.get()),
       loop_(loop),
-      clock_(clock),
+      clock_(host->clock),
       budget_bytes_(budget_bytes),
       drain_("drain", kDrainThreads) {}
 
@@ -48,10 +48,12 @@ absl::StatusOr<std::unique_ptr<Reservation>> RequestMemory::Reserve(const v1::Re
   reservation->worker = worker;
   reservation->lease_end = clock_->Now() + request.lease_seconds();
   ASSIGN_OR_RETURN(reservation->sequence, engine::Sequence::Create(*model_, *ledger_, tokens));
+  // Zeros and page tables are there before a stream may write beside them.
+  RETURN_IF_ERROR(model_->ops().Synchronize());
   reservation->hidden.resize(model_->config().hidden_size);
   reservation->subscription = receiver_->Subscribe(
       reservation->request,
-      PlaceItems(reservation->plan, worker, *reservation->sequence, absl::MakeSpan(reservation->hidden)),
+      PlaceItems(reservation->plan, worker, *reservation->sequence, item_memory_, absl::MakeSpan(reservation->hidden)),
       [loop = loop_] { loop->Wake(); });
   reservation->epoch = reservation->subscription->epoch();
   used_bytes_ += needed;
@@ -70,17 +72,17 @@ void RequestMemory::Retire(std::unique_ptr<Reservation> reservation, std::functi
   });
 }
 
-absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t receive_bytes,
-                                      int64_t send_bytes, int64_t max_item_tokens) {
-  const MemoryLedger::Snapshot now = ledger.Read();
-  int64_t transfers = receive_bytes - now.held[static_cast<int>(MemoryOwner::kInTransfer)];
+absl::StatusOr<int64_t> RequestBudget(Host& host, int64_t send_bytes, int64_t max_item_tokens) {
+  const engine::Model& model = host.model();
+  const MemoryLedger::Snapshot now = host.ledger().Read();
+  int64_t transfers = host.options.transfer_buffer_bytes - now.held[static_cast<int>(MemoryOwner::kInTransfer)];
   if (send_bytes > 0) {
-    // Outstanding bytes are encoded ones. The buffer they are in was sized for the worst case, and a state is also kept
-    // as it was: each up to 1.5 times as much.
+    // Outstanding bytes are encoded ones. The buffer they are in was sized for the worst case, up to 1.5 times as much,
+    // and what comes from a device is also kept as it was.
     const int64_t item = std::max(max_item_tokens * model.sparse_shape().kv.token_bytes(), model.state_bytes());
     transfers += 3 * (send_bytes + item);
   }
-  const int64_t budget = now.free - std::max<int64_t>(transfers, 0);
+  const int64_t budget = host.device->ClaimForRequests(now.free - std::max<int64_t>(transfers, 0));
   const int64_t least = model.SequenceBytes(1);
   if (budget < least) {
     return absl::InvalidArgumentError(absl::StrCat(

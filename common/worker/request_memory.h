@@ -20,6 +20,7 @@
 #include "common/engine/sequence.h"
 #include "common/stream/receiver.h"
 #include "common/worker/engine_loop.h"
+#include "common/worker/host.h"
 #include "salamander/v1/cluster.pb.h"
 
 namespace salamander::worker {
@@ -40,8 +41,7 @@ struct Reservation {
 class RequestMemory {
  public:
   // Requests together may take `budget_bytes`; the rest of the ledger is for transfers. All outlive it.
-  RequestMemory(const engine::Model* model, MemoryLedger* ledger, stream::Receiver* receiver, EngineLoop* loop,
-                const Clock* clock, int64_t budget_bytes);
+  RequestMemory(Host* host, EngineLoop* loop, int64_t budget_bytes);
   // Every reservation has been retired and its `done` has run.
   ~RequestMemory() = default;
 
@@ -57,6 +57,7 @@ class RequestMemory {
  private:
   const engine::Model* model_;
   MemoryLedger* ledger_;
+  stream::ItemMemory* item_memory_;
   stream::Receiver* receiver_;
   EngineLoop* loop_;
   const Clock* clock_;
@@ -65,12 +66,11 @@ class RequestMemory {
   ThreadPool drain_;
 };
 
-// What the ledger has left for requests once transfers have the most they may take: `receive_bytes` for items being
-// received, and for items being sent, of which one more begins while less than `send_bytes` are outstanding; the
-// largest has `max_item_tokens` tokens. INVALID_ARGUMENT naming --memory_bytes if that is less than the shortest
-// request takes.
-absl::StatusOr<int64_t> RequestBudget(const engine::Model& model, const MemoryLedger& ledger, int64_t receive_bytes,
-                                      int64_t send_bytes, int64_t max_item_tokens);
+// What the ledger has left for this role's requests once its transfers have the most they may take:
+// transfer_buffer_bytes for items being received, and for items being sent, of which one more begins while less than
+// `send_bytes` are outstanding; the largest has `max_item_tokens` tokens. At start, once. INVALID_ARGUMENT naming
+// --memory_bytes if that is less than the shortest request takes.
+absl::StatusOr<int64_t> RequestBudget(Host& host, int64_t send_bytes, int64_t max_item_tokens);
 
 }  // namespace salamander::worker
 

@@ -3,11 +3,7 @@
 namespace salamander::worker {
 
 RequestTableBase::RequestTableBase(Host* host, v1::WorkerRole role, EngineLoop* loop, int64_t budget_bytes)
-    : host_(host),
-      role_(role),
-      loop_(loop),
-      budget_bytes_(budget_bytes),
-      memory_(host->model.get(), host->ledger.get(), host->receiver.get(), loop, host->clock, budget_bytes) {
+    : host_(host), role_(role), loop_(loop), budget_bytes_(budget_bytes), memory_(host, loop, budget_bytes) {
   host_->metrics->GaugeFrom(MetricsPrefix(role_) + "requests", "Requests that hold memory.", {},
                             [this] { return static_cast<double>(live_.Read()); });
   for (const char* outcome : {"ok", "cancelled", "failed", "expired"}) Finished(outcome);

@@ -66,7 +66,7 @@ v1::Heartbeat Worker::Heartbeat() {
   beat.set_ready(!draining_);
   beat.set_active_requests(role_->requests().live().Read());
   beat.set_free_memory_bytes(role_->requests().free_request_bytes());
-  ReportMemory(*host_->ledger, beat);
+  ReportMemory(host_->ledger(), beat);
   role_->AddTo(beat);
   return beat;
 }

@@ -44,9 +44,11 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
+  // For roles beside it that hand items to it.
+  Host* host() const { return host_.get(); }
   std::string address() const { return server_->address(); }
   std::string metrics_address() const { return server_->metrics_address(); }
-  MemoryLedger::Snapshot memory() const { return host_->ledger->Read(); }
+  MemoryLedger::Snapshot memory() const { return host_->ledger().Read(); }
   // Readiness off, no new reservations; returns when running requests ended or the grace is over (they then end).
   void Drain(double grace_seconds);
 
