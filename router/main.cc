@@ -39,6 +39,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   RouterOptions options;
   ASSIGN_OR_RETURN(options.server, service::ServerOptionsFromFlags());
   ASSIGN_OR_RETURN(options.model, service::ModelFromFlags());
+  options.load_format = service::LoadFormatFromFlags();
   ASSIGN_OR_RETURN(options.codec, CodecFromFlag());
   options.span_tokens = absl::GetFlag(FLAGS_span_tokens);
   options.min_span_tokens = absl::GetFlag(FLAGS_min_span_tokens);

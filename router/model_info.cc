@@ -26,10 +26,11 @@ void Fill(const model::Config& config, ModelInfo* info) {
 
 }  // namespace
 
-absl::StatusOr<ModelInfo> LoadModelInfo(const std::string& folder) {
+absl::StatusOr<ModelInfo> LoadModelInfo(const std::string& folder, model::LoadFormat format) {
   ModelInfo info;
-  if (Exists(folder, "model.safetensors") || Exists(folder, "model.safetensors.index.json")) {
-    ASSIGN_OR_RETURN(const auto checkpoint, model::Checkpoint::Open(folder));
+  if (format == model::LoadFormat::kDummy || Exists(folder, "model.safetensors") ||
+      Exists(folder, "model.safetensors.index.json")) {
+    ASSIGN_OR_RETURN(const auto checkpoint, model::Checkpoint::Open(folder, format));
     Fill(checkpoint->config(), &info);
     info.fingerprint = checkpoint->fingerprint();
   } else {

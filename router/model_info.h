@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/model/checkpoint.h"
 #include "common/model/tokenizer.h"
 #include "salamander/v1/inference.pb.h"
 
@@ -24,9 +25,10 @@ struct ModelInfo {
   std::unique_ptr<model::Tokenizer> tokenizer;
 };
 
-// Reads config.json and, where they exist, tokenizer.model and the headers of the weights. A file that exists and is
-// faulty is an error.
-absl::StatusOr<ModelInfo> LoadModelInfo(const std::string& folder);
+// Reads config.json and, where they exist, tokenizer.model and the headers of the weights (of a dummy none). A file
+// that exists and is faulty is an error.
+absl::StatusOr<ModelInfo> LoadModelInfo(const std::string& folder,
+                                        model::LoadFormat format = model::LoadFormat::kSafetensors);
 
 // The token ids of a prompt, after CheckPrompt (validate.h). Tokenizing a long text takes seconds: for the text pool.
 absl::StatusOr<std::vector<int32_t>> PromptTokens(const v1::Prompt& prompt, const ModelInfo& model);

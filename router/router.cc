@@ -169,7 +169,8 @@ absl::StatusOr<std::unique_ptr<Router>> StartRouter(const RouterOptions& options
 }
 
 absl::StatusOr<std::unique_ptr<Router>> Router::Start(const RouterOptions& options) {
-  ASSIGN_OR_RETURN(ModelInfo model, LoadModelInfo(options.model));
+  ASSIGN_OR_RETURN(const model::LoadFormat format, model::ParseLoadFormat(options.load_format));
+  ASSIGN_OR_RETURN(ModelInfo model, LoadModelInfo(options.model, format));
   Log(LogLevel::kInfo,
       std::string(absl::StrCat("model ", model.name, ", vocabulary ", model.vocab_size, ", fingerprint ",
                                model.fingerprint.empty() ? "the workers'" : model.fingerprint,

@@ -14,6 +14,7 @@ namespace salamander::router {
 
 struct RouterOptions {
   service::ServerOptions server;
+  std::string load_format = "safetensors";  // of the workers
   // Folder with config.json and, for text prompts, tokenizer.model.
   std::string model;
   int64_t span_tokens = 8192;  // longest span; a multiple of 128

@@ -225,8 +225,9 @@ bool LocalCluster::AllReady() {
   // A worker may register before this process has read its line.
   const bool addresses_known =
       std::all_of(children_.begin(), children_.end(), [](const Child& child) { return !child.address.empty(); });
-  return addresses_known && ready(client::WorkerRole::kPrefill) == options_.prefill_workers &&
-         ready(client::WorkerRole::kDecode) == options_.decode_workers;
+  const WorkerCounts wanted = PlanCounts(options_);
+  return addresses_known && ready(client::WorkerRole::kPrefill) == wanted.prefill &&
+         ready(client::WorkerRole::kDecode) == wanted.decode;
 }
 
 void LocalCluster::PrintReady() const {

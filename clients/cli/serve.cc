@@ -55,12 +55,16 @@ int RunServe(const Args& args) {
                 "Starts a router, prefill workers and decode workers on this machine, prints their addresses and then\n"
                 "\"ready HOST:PORT\" once a request would succeed, and serves until Ctrl-C or SIGTERM.");
   flags.Add("model", &options.model, "checkpoint folder: config.json, *.safetensors and tokenizer.model");
-  flags.Add("prefill_workers", &options.prefill_workers, "prefill workers to start (default 2)");
-  flags.Add("decode_workers", &options.decode_workers, "decode workers to start (default 1)");
+  flags.Add("load_format", &options.load_format, "safetensors (default), or dummy: made-up weights");
+  flags.Add("device", &options.device, "cpu (default), cuda or cuda:N");
+  flags.Add("prefill_workers", &options.prefill_workers, "prefill workers to start (default 2; see decode_workers)");
+  flags.Add("decode_workers", &options.decode_workers,
+            "decode workers to start (default 1); with neither given, one process on a GPU is both");
   flags.Add("listen", &options.listen, "HOST:PORT of the router; port 0: a free one (default 127.0.0.1:7000)");
   flags.Add("metrics_listen", &options.metrics_listen, "HOST:PORT of the router's /metrics (default: a free port)");
   flags.Add("threads", &options.threads, "threads of each worker (default: the cores, divided)");
-  flags.Add("memory_bytes", &options.memory_bytes, "memory of each worker (default: 80% of the machine's, divided)");
+  flags.Add("memory_bytes", &options.memory_bytes,
+            "memory of each worker (default: 80% of the machine's, divided; 90% of what a GPU has free)");
   flags.Add("span_tokens", &options.span_tokens, "longest span of a prompt, a multiple of 128 (default 8192)");
   flags.Add("min_span_tokens", &options.min_span_tokens, "shorter prompts are not cut for more workers to help");
   flags.Add("codec", &options.codec, "of keys and values on the way: raw or lossless (default lossless)");

@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/model/checkpoint.h"
+#include "kernels/device.h"
 
 namespace salamander::cli {
 namespace {
@@ -22,9 +25,15 @@ absl::Status CheckCount(const char* name, int32_t value) {
   return absl::InvalidArgumentError(absl::StrCat("--", name, " must be in [1, ", kMaxWorkers, "], got ", value));
 }
 
-ChildPlan PlanWorker(const ServeOptions& options, const std::string& router, const std::string& role, int32_t index,
-                     int64_t threads, int64_t memory_bytes) {
-  ChildPlan plan{.name = absl::StrCat(role, "-", index), .program = absl::StrCat("salamander-", role, "-worker")};
+absl::Status Flag(const char* name, const absl::Status& status) {
+  return absl::InvalidArgumentError(absl::StrCat("--", name, ": ", status.message()));
+}
+
+bool OnCpu(const ServeOptions& options) { return options.device == "cpu"; }
+
+ChildPlan PlanWorker(const ServeOptions& options, const std::string& router, std::string name, std::string program,
+                     int64_t threads, std::optional<int64_t> memory_bytes) {
+  ChildPlan plan{.name = std::move(name), .program = std::move(program)};
   plan.args = {absl::StrCat("--model=", options.model),
                absl::StrCat("--routers=", router),
                absl::StrCat("--name=", plan.name),
@@ -32,8 +41,10 @@ ChildPlan PlanWorker(const ServeOptions& options, const std::string& router, con
                "--metrics_listen=127.0.0.1:0",
                "--ucx_net_devices=lo",
                absl::StrCat("--threads=", threads),
-               absl::StrCat("--memory_bytes=", memory_bytes),
+               absl::StrCat("--device=", options.device),
+               absl::StrCat("--load_format=", options.load_format),
                absl::StrCat("--grace_seconds=", options.grace_seconds)};
+  AddIfGiven(plan.args, "memory_bytes", memory_bytes);
   AddIfGiven(plan.args, "log_level", options.log_level);
   return plan;
 }
@@ -42,8 +53,12 @@ ChildPlan PlanWorker(const ServeOptions& options, const std::string& router, con
 
 absl::Status CheckServeOptions(const ServeOptions& options) {
   if (options.model.empty()) return absl::InvalidArgumentError("--model must be given");
-  if (absl::Status status = CheckCount("prefill_workers", options.prefill_workers); !status.ok()) return status;
-  if (absl::Status status = CheckCount("decode_workers", options.decode_workers); !status.ok()) return status;
+  const WorkerCounts counts = PlanCounts(options);
+  if (absl::Status status = CheckCount("prefill_workers", counts.prefill); !status.ok()) return status;
+  if (absl::Status status = CheckCount("decode_workers", counts.decode); !status.ok()) return status;
+  if (auto device = kernels::ParseDevice(options.device); !device.ok()) return Flag("device", device.status());
+  if (auto format = model::ParseLoadFormat(options.load_format); !format.ok())
+    return Flag("load_format", format.status());
   if (options.grace_seconds < 0) {
     return absl::InvalidArgumentError(absl::StrCat("--grace_seconds must be >= 0, got ", options.grace_seconds));
   }
@@ -65,8 +80,8 @@ int64_t PlanMemory(int64_t machine_bytes, int64_t workers) { return machine_byte
 
 ChildPlan PlanRouter(const ServeOptions& options) {
   ChildPlan plan{.name = "router", .program = "salamander-router"};
-  plan.args = {absl::StrCat("--model=", options.model), absl::StrCat("--listen=", options.listen),
-               absl::StrCat("--metrics_listen=", options.metrics_listen),
+  plan.args = {absl::StrCat("--model=", options.model), absl::StrCat("--load_format=", options.load_format),
+               absl::StrCat("--listen=", options.listen), absl::StrCat("--metrics_listen=", options.metrics_listen),
                absl::StrCat("--grace_seconds=", options.grace_seconds)};
   AddIfGiven(plan.args, "span_tokens", options.span_tokens);
   AddIfGiven(plan.args, "min_span_tokens", options.min_span_tokens);
@@ -79,19 +94,41 @@ ChildPlan PlanRouter(const ServeOptions& options) {
   return plan;
 }
 
+WorkerCounts PlanCounts(const ServeOptions& options) {
+  const bool one_process = !OnCpu(options) && !options.prefill_workers && !options.decode_workers;
+  if (one_process) return {.prefill = 1, .decode = 1, .one_process = true};
+  return {.prefill = options.prefill_workers.value_or(2), .decode = options.decode_workers.value_or(1)};
+}
+
 std::vector<ChildPlan> PlanWorkers(const ServeOptions& options, const Machine& machine, const std::string& router) {
-  const ThreadPlan threads = PlanThreads(machine.cores, options.prefill_workers, options.decode_workers);
-  const int64_t memory =
-      options.memory_bytes.value_or(PlanMemory(machine.memory_bytes, options.prefill_workers + options.decode_workers));
+  const WorkerCounts counts = PlanCounts(options);
+  const ThreadPlan threads = PlanThreads(machine.cores, counts.prefill, counts.decode);
+  std::optional<int64_t> memory = options.memory_bytes;
+  // A worker on a GPU looks for itself what is free.
+  if (!memory && OnCpu(options)) memory = PlanMemory(machine.memory_bytes, counts.prefill + counts.decode);
   std::vector<ChildPlan> plans;
-  for (int32_t i = 0; i < options.prefill_workers; ++i) {
-    plans.push_back(PlanWorker(options, router, "prefill", i, options.threads.value_or(threads.prefill), memory));
-    AddIfGiven(plans.back().args, "max_span_tokens", options.span_tokens);
+  auto add = [&](const std::string& name, const std::string& program, int64_t of_threads) -> std::vector<std::string>& {
+    plans.push_back(PlanWorker(options, router, name, program, options.threads.value_or(of_threads), memory));
+    return plans.back().args;
+  };
+  auto add_prefill_flags = [&](std::vector<std::string>& args) {
+    AddIfGiven(args, "max_span_tokens", options.span_tokens);
+  };
+  auto add_decode_flags = [&](std::vector<std::string>& args) {
+    AddIfGiven(args, "max_batch", options.max_batch);
+    AddIfGiven(args, "capture_dir", options.capture_dir);
+  };
+  if (counts.one_process) {
+    std::vector<std::string>& args = add("worker-0", "salamander-worker", threads.prefill);
+    add_prefill_flags(args);
+    add_decode_flags(args);
+    return plans;
   }
-  for (int32_t i = 0; i < options.decode_workers; ++i) {
-    plans.push_back(PlanWorker(options, router, "decode", i, options.threads.value_or(threads.decode), memory));
-    AddIfGiven(plans.back().args, "max_batch", options.max_batch);
-    AddIfGiven(plans.back().args, "capture_dir", options.capture_dir);
+  for (int32_t i = 0; i < counts.prefill; ++i) {
+    add_prefill_flags(add(absl::StrCat("prefill-", i), "salamander-prefill-worker", threads.prefill));
+  }
+  for (int32_t i = 0; i < counts.decode; ++i) {
+    add_decode_flags(add(absl::StrCat("decode-", i), "salamander-decode-worker", threads.decode));
   }
   return plans;
 }

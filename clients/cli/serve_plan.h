@@ -13,8 +13,11 @@ namespace salamander::cli {
 
 struct ServeOptions {
   std::string model;
-  int32_t prefill_workers = 2;
-  int32_t decode_workers = 1;
+  std::string load_format = "safetensors";
+  std::string device = "cpu";
+  // Not given: one process with both roles on a GPU, two prefill workers and a decode worker on a CPU.
+  std::optional<int32_t> prefill_workers;
+  std::optional<int32_t> decode_workers;
   std::string listen = "127.0.0.1:7000";
   std::string metrics_listen = "127.0.0.1:0";
   double grace_seconds = 30;
@@ -33,6 +36,13 @@ struct ServeOptions {
   std::optional<std::string> capture_dir;
   std::optional<std::string> log_level;
 };
+
+struct WorkerCounts {
+  int32_t prefill = 0;
+  int32_t decode = 0;
+  bool one_process = false;  // both roles in one: they share the device and the weights
+};
+WorkerCounts PlanCounts(const ServeOptions& options);
 
 // INVALID_ARGUMENT naming the flag.
 absl::Status CheckServeOptions(const ServeOptions& options);

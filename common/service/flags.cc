@@ -130,11 +130,13 @@ absl::StatusOr<std::string> ModelFromFlags() {
   return model;
 }
 
+std::string LoadFormatFromFlags() { return absl::GetFlag(FLAGS_load_format); }
+
 absl::StatusOr<WorkerOptions> WorkerOptionsFromFlags() {
   WorkerOptions options;
   ASSIGN_OR_RETURN(options.server, ServerOptionsFromFlags());
   ASSIGN_OR_RETURN(options.model, ModelFromFlags());
-  options.load_format = absl::GetFlag(FLAGS_load_format);
+  options.load_format = LoadFormatFromFlags();
   options.device = absl::GetFlag(FLAGS_device);
   options.routers = absl::GetFlag(FLAGS_routers);
   if (options.routers.empty()) return absl::InvalidArgumentError("--routers must name at least one host:port");

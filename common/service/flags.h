@@ -32,6 +32,7 @@ absl::StatusOr<WorkerOptions> WorkerOptionsFromFlags();
 
 // --model, which all three programs have.
 absl::StatusOr<std::string> ModelFromFlags();
+std::string LoadFormatFromFlags();
 
 // OK if lowest ≤ value ≤ highest; otherwise INVALID_ARGUMENT naming flag, value and the limit.
 absl::Status CheckFlag(const std::string& flag, int64_t value, int64_t lowest, int64_t highest);

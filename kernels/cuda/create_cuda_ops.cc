@@ -59,7 +59,9 @@ absl::StatusOr<std::unique_ptr<Ops>> CudaOps::Create(int device) {
 
   // Code for "90a" runs on 9.0 and nowhere else.
   const std::vector<std::string> built = BuiltArchitectures();
-  const bool hopper = card.major == 9 && card.minor == 0 && std::any_of(built.begin(), built.end(), [](const std::string& arch) { return arch.starts_with("90a"); });
+  const bool hopper =
+      card.major == 9 && card.minor == 0 &&
+      std::any_of(built.begin(), built.end(), [](const std::string& arch) { return arch.starts_with("90a"); });
   std::unique_ptr<CudaOps> ops(new CudaOps(device, hopper ? Arch::kSm90a : Arch::kSm80, card.multiProcessorCount,
                                            absl::StrCat("cuda (", card.name, ", ", hopper ? "sm_90a" : "sm_80", ")")));
   RETURN_IF_ERROR(ops->Initialize());

@@ -44,6 +44,27 @@ TEST(Plan, WorkersDialTheRouterOverLoopback) {
   EXPECT_THAT(plans[2].args, Contains("--threads=4"));
 }
 
+TEST(Plan, OneProcessOnAGpuUnlessWorkersAreCounted) {
+  ServeOptions options{.model = "/m", .load_format = "dummy", .device = "cuda:1"};
+  const Machine machine = {.cores = 16, .memory_bytes = 3000};
+  options.max_batch = 8;
+  options.span_tokens = 4096;
+  const std::vector<ChildPlan> one = PlanWorkers(options, machine, "r");
+  ASSERT_EQ(one.size(), 1U);
+  EXPECT_EQ(one[0].program, "salamander-worker");
+  for (const char* arg : {"--device=cuda:1", "--load_format=dummy", "--max_batch=8", "--max_span_tokens=4096"}) {
+    EXPECT_THAT(one[0].args, Contains(arg));
+  }
+  EXPECT_THAT(one[0].args, Not(Contains(StartsWith("--memory_bytes"))));
+  options.prefill_workers = 1;
+  EXPECT_EQ(PlanWorkers(options, machine, "r").size(), 2U);
+  options.device = "cpu";
+  options.prefill_workers.reset();
+  EXPECT_EQ(PlanWorkers(options, machine, "r").size(), 3U);
+  options.device = "gpu";
+  EXPECT_EQ(CheckServeOptions(options).message(), "--device: device must be cpu, cuda or cuda:N, got \"gpu\"");
+}
+
 TEST(Plan, PassesOnWhatWasGivenAndNothingElse) {
   ServeOptions options{.model = "/m"};
   for (const std::string& arg : PlanRouter(options).args) EXPECT_THAT(arg, Not(HasSubstr("span_tokens")));
