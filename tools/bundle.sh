@@ -10,7 +10,7 @@ rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib" "$out/tests/data"
 cd "$build/bin"
 # Programs, plugins, and the tests and benchmarks of CUDA.
-for file in salamander salamander-router salamander-prefill-worker salamander-decode-worker \
+for file in salamander salamander-router salamander-prefill-worker salamander-decode-worker salamander-worker \
   libsalamander_sentencepiece.so libsalamander_cuda.so cuda_*; do
   [ -f "$file" ] && cp "$file" "$out/bin/"
 done
