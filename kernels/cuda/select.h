@@ -1,4 +1,5 @@
-// The forms of stage 1 that SelectBlocks of launch.h chooses from.
+// The kernels of stage 1, which SelectBlocks of launch.h puts together: some form of scoring gives each token the
+// values of its competing blocks, in the workspace; choosing takes the best.
 #ifndef SALAMANDER_KERNELS_CUDA_SELECT_H_
 #define SALAMANDER_KERNELS_CUDA_SELECT_H_
 
@@ -11,16 +12,46 @@ namespace salamander::kernels::cuda {
 // Query heads a key/value head may have.
 inline constexpr int64_t kSelectMaxGroup = 16;
 
+// Tokens that are scored at a time: tiles of `tokens` aligned positions. Each sequence has `per_sequence` of them, as
+// many as max_rows rows may touch, and all sequences' tiles are counted through.
+struct TileRange {
+  int tokens = 1;
+  int per_sequence = 1;
+  int begin = 0, end = 0;
+};
+
+// Values of competing blocks, for item i = (tile - range.begin) · tokens · kv_heads + token · kv_heads + head. A page
+// of 16 blocks has four float4: number b holds blocks b, 4 + b, 8 + b and 12 + b, or -1 where one does not compete. The
+// first block of a page lacks its first window, the last one of the page before.
+struct PageEnd {
+  float most;  // of the values
+  float last;  // score of the page's last window
+};
+struct BlockValues {
+  float4* values = nullptr;  // [i][page][4]
+  PageEnd* ends = nullptr;   // [i][page]
+  int64_t pages = 0;
+
+  static constexpr int64_t kPageBytes = kPageBlocks * sizeof(float) + sizeof(PageEnd);
+};
+
 // Tiles of 8 tokens, mma.sync.
-cudaError_t SelectTiles(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream);
+inline constexpr int kSelectTileTokens = 8, kSelectTileOccupancy = 3;
+cudaError_t SelectTiles(const SparseParams& params, ConstRows q, const TileRange& range, const BlockValues& values,
+                        cudaStream_t stream);
 
-// Tiles of 16 tokens, wgmma; for groups that fill them and lists that fit into shared memory.
+// Tiles of 16 tokens, wgmma; for groups that fill them.
+inline constexpr int kSelectTileTokensSm90a = 16;
 bool HasSelectTilesSm90a(const SparseParams& params);
-cudaError_t SelectTilesSm90a(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream);
+cudaError_t SelectTilesSm90a(const SparseParams& params, ConstRows q, const TileRange& range, const BlockValues& values,
+                             cudaStream_t stream);
 
-// Single tokens, each spread over the whole device.
-int64_t SelectTokensWorkspaceBytes(const SparseParams& params);
-cudaError_t SelectTokens(const SparseParams& params, ConstRows q, int32_t* blocks, void* workspace,
+// Single tokens, each spread over the whole device. `sums` has SelectTokensSumBytes.
+int64_t SelectTokensSumBytes(const SparseParams& params);
+cudaError_t SelectTokens(const SparseParams& params, ConstRows q, const BlockValues& values, void* sums,
+                         cudaStream_t stream);
+
+cudaError_t ChooseBlocks(const SparseParams& params, const TileRange& range, const BlockValues& values, int32_t* blocks,
                          cudaStream_t stream);
 
 }  // namespace salamander::kernels::cuda

@@ -13,8 +13,8 @@
 
 #include "kernels/cuda/device/barrier.cuh"
 #include "kernels/cuda/device/mma.cuh"
+#include "kernels/cuda/select.h"
 #include "kernels/cuda/select_plan.cuh"
-#include "kernels/cuda/select_top.cuh"
 
 namespace salamander::kernels::cuda {
 
@@ -193,47 +193,12 @@ struct BlockPool {
   }
 };
 
-// Shared memory of a team: lists of its tokens' best blocks and what its warps tell each other.
-template <int kParts>
-struct TeamMemory {
-  static constexpr int kRoom = kPageBlocks * kParts;  // blocks that may enter a list between two cuts
-
-  __host__ __device__ static int Capacity(int places) { return (2 * places + 31) / 32 * 32 + kRoom; }
-  template <int kHeads>
-  __host__ __device__ static int Bytes(int places) {
-    return std::max<int>(kTeamTokens * Capacity(places) * 8,
-                         kParts * kTeamTokens * kHeads * static_cast<int>(sizeof(LogSum))) +
-           kTeamTokens * (2 * kParts + 2) * 4;
-  }
-
-  template <int kHeads>
-  __device__ static TeamMemory At(std::byte* shared, int places) {
-    TeamMemory memory;
-    memory.keys = reinterpret_cast<uint64_t*>(shared);
-    memory.capacity = Capacity(places);
-    memory.last_scores = reinterpret_cast<float*>(shared + Bytes<kHeads>(places)) - kTeamTokens * (2 * kParts + 2);
-    memory.to_beat = memory.last_scores + 2 * kParts * kTeamTokens;
-    memory.counts = reinterpret_cast<int*>(memory.to_beat + kTeamTokens);
-    return memory;
-  }
-  __device__ BlockList list(int token) const { return {keys + token * capacity, counts + token, to_beat + token}; }
-  // [part][token][head], in the place of the lists before these are used.
-  __device__ LogSum* partial_sums() const { return reinterpret_cast<LogSum*>(keys); }
-
-  uint64_t* keys;      // [token][capacity]
-  float* last_scores;  // [2][part][token], of the last window of each part's page
-  float* to_beat;      // [token]
-  int* counts;         // [token]
-  int capacity;
-};
-
 // Gives every thread the log-sum-exps of its tokens (4·quad + lane % 4 for quads first_quad …) from the sums of all
-// parts of the team.
+// parts of the team, by way of `partial`, [part][token][head] in shared memory.
 template <int kParts, int kHeads, int kQuads>
-__device__ inline void ShareLogSums(LogSums<kHeads> (&sums)[kQuads], const TeamMemory<kParts>& memory, int part,
-                                    int first_quad, int group, int barrier, float (&log_sums)[kQuads][kHeads]) {
+__device__ inline void ShareLogSums(LogSums<kHeads> (&sums)[kQuads], LogSum* partial, int part, int first_quad,
+                                    int group, int barrier, float (&log_sums)[kQuads][kHeads]) {
   const int lane = threadIdx.x % 32;
-  LogSum* partial = memory.partial_sums();
 #pragma unroll
   for (int k = 0; k < kQuads; ++k) {
     const int token = 4 * (first_quad + k) + lane % 4;
@@ -257,108 +222,55 @@ __device__ inline void ShareLogSums(LogSums<kHeads> (&sums)[kQuads], const TeamM
   BarrierSync(barrier, kTeamThreads);
 }
 
-// A thread's part in choosing blocks for its tokens, one of each of kQuads groups of four. Part p of a team walks every
-// kParts-th page, the team kParts pages at a time.
-template <int kParts, int kQuads>
-class BlockChooser {
+// Values of a page's blocks for the tokens of a warp's quad, collected as the page's windows come by.
+class PageValues {
  public:
-  __device__ BlockChooser(const ChoicePlan& plan, const TeamMemory<kParts>& memory, int part, int first_quad)
-      : memory_(memory), begin_(plan.begin), end_(plan.end), places_(plan.places), part_(part) {
-#pragma unroll
-    for (int k = 0; k < kQuads; ++k) {
-      token_[k] = 4 * (first_quad + k) + threadIdx.x % 4;
-      before_page_[k] = 0;
-    }
-    Begin();
-  }
+  // Scores of windows lane / 4 and 8 + lane / 4 of the page's windows [16 · step, 16 · step + 16), in ascending order.
+  __device__ void Take(int step, float low, float high) { values_[step] = BlockPool::Max(low, high, before_); }
 
-  // Scores of windows lane / 4 and 8 + lane / 4 of the 16 that belong to blocks [block, block + 4), in ascending order
-  // within a page.
-  __device__ void Take(int quad, float low, float high, int block) {
-    const int lane = threadIdx.x % 32, mine = block + BlockPool::Block(lane);
-    const float value = BlockPool::Max(low, high, before_[quad]);
-    if (mine % kPageBlocks == 0) {
-      first_[quad] = value;  // waits for the last window of the page before
-    } else if (BlockPool::Writes(lane)) {
-      Offer(quad, value, mine);
-    }
-  }
-
-  // After the last windows of all parts' pages; `page` is this part's.
-  __device__ void EndPages(int page, int barrier) {
-    const int lane = threadIdx.x % 32;
-    float* last = memory_.last_scores + parity_ * kParts * kTeamTokens;
-    parity_ ^= 1;
-    if (lane < 4) {
+  // After the last windows. `item` is that of lane % 4's token, negative if nobody wants it.
+  __device__ void Write(const ChoicePlan& plan, int page, int64_t item, const BlockValues& out) {
+    const int lane = threadIdx.x % 32, mine = BlockPool::Block(lane);
+    float most = -1;
 #pragma unroll
-      for (int k = 0; k < kQuads; ++k) last[part_ * kTeamTokens + token_[k]] = before_[k];
+    for (int i = 0; i < 4; ++i) {
+      const int block = page * static_cast<int>(kPageBlocks) + 4 * i + mine;
+      if (block < plan.begin || block >= plan.end) values_[i] = -1;
+      most = fmaxf(most, values_[i]);
     }
-    BarrierSync(barrier, kTeamThreads);
-    for (int token = threadIdx.x / 32 % 4; token < kTeamTokens; token += 4) {
-      const BlockList list = memory_.list(token);
-      if (*list.count > memory_.capacity - TeamMemory<kParts>::kRoom) CutList(list, places_);
+    most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 4));
+    most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 16));
+    if (item >= 0 && page * static_cast<int>(kPageBlocks) < plan.end) {
+      const int64_t at = item * out.pages + page;
+      if (BlockPool::Writes(lane)) out.values[at * 4 + mine] = {values_[0], values_[1], values_[2], values_[3]};
+      if (lane < 4) out.ends[at] = {most, before_};
     }
-    BarrierSync(barrier, kTeamThreads);
-    // Still against what was to beat before the cut: these blocks may be lower than those in the list.
-#pragma unroll
-    for (int k = 0; k < kQuads; ++k) {
-      const float before = part_ == 0 ? before_page_[k] : last[(part_ - 1) * kTeamTokens + token_[k]];
-      before_page_[k] = last[(kParts - 1) * kTeamTokens + token_[k]];
-      if (lane < 4) Offer(k, fmaxf(first_[k], before), page * kPageBlocks);
-    }
-    Begin();
+    before_ = 0;
   }
 
  private:
-  __device__ void Begin() {
-#pragma unroll
-    for (int k = 0; k < kQuads; ++k) {
-      before_[k] = 0;
-      to_beat_[k] = memory_.to_beat[token_[k]];
-    }
-  }
-  __device__ void Offer(int quad, float value, int block) {
-    if (value > to_beat_[quad] && block >= begin_ && block < end_) memory_.list(token_[quad]).Offer(value, block);
-  }
-
-  TeamMemory<kParts> memory_;
-  int begin_, end_, places_, part_;
-  int parity_ = 0;
-  int token_[kQuads];
-  float to_beat_[kQuads];
-  float first_[kQuads];        // value of the page's first block, without the window before it
-  float before_[kQuads];       // see BlockPool
-  float before_page_[kQuads];  // the last score before all parts' pages
+  float values_[4];
+  float before_ = 0;  // see BlockPool
 };
 
-// Empty lists; tokens that the sequence does not have here take no block. By the threads of a team; they must meet
-// before the lists are used.
-template <int kParts>
-__device__ inline void ClearLists(const TeamMemory<kParts>& memory, const SparseSequence& seq, int64_t first) {
-  const int token = threadIdx.x % kTeamThreads;
-  if (token >= kTeamTokens) return;
-  const int64_t row = first + token - seq.position;
-  memory.counts[token] = 0;
-  memory.to_beat[token] = row >= 0 && row < seq.rows ? -1.0f : __int_as_float(0x7f800000);
-}
-
-// Writes the choices of a team's tokens, after EndPages of all.
-template <int kParts>
-__device__ inline void WriteChoices(const SparseParams& params, const SparseSequence& seq, int64_t first, int head,
-                                    const ChoicePlan& plan, const TeamMemory<kParts>& memory, int32_t* blocks) {
-  for (int token = threadIdx.x / 32 % 4; token < kTeamTokens; token += 4) {
+// A tile of a range: `index` counts from the last one, since later tiles see more and go first.
+struct TokenTile {
+  __device__ TokenTile(const SparseParams& params, const TileRange& range, unsigned index)
+      : slot(range.end - range.begin - 1 - static_cast<int>(index)),
+        seq(params.sequences[(range.begin + slot) / range.per_sequence]),
+        first((seq.position / range.tokens + (range.begin + slot) % range.per_sequence) * range.tokens) {}
+  __device__ bool exists() const { return seq.rows > 0 && first < seq.position + seq.rows; }
+  // Of block values, for the tile's token number `token`; -1 if the sequence does not have it here.
+  __device__ int64_t Item(const SparseParams& params, const TileRange& range, int token, int head) const {
     const int64_t row = first + token - seq.position;
-    if (row < 0 || row >= seq.rows) continue;
-    const int top_blocks = static_cast<int>(params.top_blocks);
-    int32_t* out = blocks + ((seq.row + row) * params.kv.kv_heads + head) * params.top_blocks;
-    if (!plan.contested()) {
-      WriteUncontested(plan, top_blocks, out);
-      continue;
-    }
-    CutList(memory.list(token), plan.places);
-    WriteContested(plan, memory.list(token), top_blocks, out);
+    if (row < 0 || row >= seq.rows) return -1;
+    return (int64_t{slot} * range.tokens + token) * params.kv.kv_heads + head;
   }
-}
+
+  int slot;
+  SparseSequence seq;
+  int64_t first;  // position
+};
 
 }  // namespace salamander::kernels::cuda
 

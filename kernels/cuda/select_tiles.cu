@@ -6,6 +6,7 @@
 namespace salamander::kernels::cuda {
 namespace {
 
+static_assert(kSelectTileTokens == kTeamTokens);
 constexpr int kParts = 2;                             // warps that share tokens, each with its own windows
 constexpr int kPartRows = kTileWindows / kParts;      // of a tile
 constexpr int kPageSteps = kPageK1 / kPartRows;       // tiles that a page of each part takes
@@ -16,8 +17,8 @@ template <int kDim, int kHeads>
 struct Shared {
   using Queries = SharedTile<kDim, kTeamTokens * kHeads>;
   using Tile = SharedTile<kDim, kTileWindows>;
-  static constexpr int kQueries = 0, kTiles = Queries::kBytes, kTeam = kTiles + kStages * Tile::kBytes;
-  static int Bytes(int places) { return kTeam + TeamMemory<kParts>::template Bytes<kHeads>(places); }
+  static constexpr int kQueries = 0, kTiles = Queries::kBytes, kSums = kTiles + kStages * Tile::kBytes,
+                       kBytes = kSums + kParts * kTeamTokens * kHeads * static_cast<int>(sizeof(LogSum));
 };
 
 // Scores of a part's 32 windows times a quad's tokens.
@@ -57,26 +58,20 @@ __device__ inline void Score(uint32_t queries, uint32_t tile, int part, int quad
 }
 
 template <int kDim, int kHeads>
-__global__ void __launch_bounds__(kTeamThreads, 3)
-    SelectTilesKernel(SparseParams params, ConstRows q, int32_t* blocks) {
+__global__ void __launch_bounds__(kTeamThreads, kSelectTileOccupancy)
+    SelectTilesKernel(SparseParams params, ConstRows q, TileRange range, BlockValues values) {
   using Layout = Shared<kDim, kHeads>;
   extern __shared__ __align__(1024) std::byte shared[];
   constexpr int kBarrier = 0;
   constexpr float kScale = ExponentScale<kDim>();
 
-  // Later tiles see more, so they go first.
-  const int64_t index = gridDim.x - 1 - blockIdx.x;
   const int head = blockIdx.y, group = static_cast<int>(params.heads / params.kv.kv_heads);
-  const SparseSequence seq = params.sequences[blockIdx.z];
-  const int64_t first = (seq.position / kTeamTokens + index) * kTeamTokens;
-  if (seq.rows == 0 || first >= seq.position + seq.rows) return;
-
+  const TokenTile of_tokens(params, range, blockIdx.x);
+  if (!of_tokens.exists()) return;
+  const SparseSequence& seq = of_tokens.seq;
+  const int64_t first = of_tokens.first;
   const ChoicePlan plan(params, first);
-  const auto memory = TeamMemory<kParts>::At<kHeads>(shared + Layout::kTeam, plan.places);
-  if (!plan.contested()) {
-    WriteChoices(params, seq, first, head, plan, memory, blocks);
-    return;
-  }
+  if (!plan.contested()) return;
 
   const int lane = threadIdx.x % 32, part = threadIdx.x / 32 % kParts, quad = threadIdx.x / 32 / kParts;
   const int64_t position = first + 4 * quad + lane % 4;  // of this thread's token
@@ -109,7 +104,6 @@ __global__ void __launch_bounds__(kTeamThreads, 3)
   };
 
   LoadQueries<kDim, kHeads>(seq, q, first, head, group, threadIdx.x, kTeamThreads, queries);
-  ClearLists(memory, seq, first);
   load(0);
 
   float scores[2][kHeads / 2][4], log_sums[1][kHeads];
@@ -127,10 +121,12 @@ __global__ void __launch_bounds__(kTeamThreads, 3)
         sums[0].Add(scores[i], kScale);
       }
     }
-    ShareLogSums(sums, memory, part, quad, group, kBarrier, log_sums);
+    ShareLogSums<kParts>(sums, reinterpret_cast<LogSum*>(shared + Layout::kSums), part, quad, group, kBarrier,
+                         log_sums);
   }
 
-  BlockChooser<kParts, 1> chooser(plan, memory, part, quad);
+  PageValues page_values;
+  const int64_t item = of_tokens.Item(params, range, 4 * quad + lane % 4, head);
   const int all_see = VisibleWindows(first, kK1Stride), visible = VisibleWindows(position, kK1Stride);
   for (int page = first_page + part; step < coarse_steps + fine_steps; page += kParts) {
 #pragma unroll
@@ -147,45 +143,45 @@ __global__ void __launch_bounds__(kTeamThreads, 3)
           if (window + lane / 4 >= visible) low = 0;
           if (window + lane / 4 + 8 >= visible) high = 0;
         }
-        chooser.Take(0, low, high, window / 4);
+        page_values.Take(2 * j + i, low, high);
       }
     }
-    chooser.EndPages(page, kBarrier);
+    page_values.Write(plan, page, item, values);
   }
-  __syncthreads();
-  WriteChoices(params, seq, first, head, plan, memory, blocks);
 }
 
 template <int kDim, int kHeads>
-cudaError_t Launch(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {
-  const int bytes = Shared<kDim, kHeads>::Bytes(static_cast<int>(std::max<int64_t>(0, CompetingPlaces(params))));
+cudaError_t Launch(const SparseParams& params, ConstRows q, const TileRange& range, const BlockValues& values,
+                   cudaStream_t stream) {
+  constexpr int kBytes = Shared<kDim, kHeads>::kBytes;
   const auto kernel = SelectTilesKernel<kDim, kHeads>;
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  const dim3 grid(static_cast<unsigned>((params.max_rows + 2 * kTeamTokens - 2) / kTeamTokens),
-                  static_cast<unsigned>(params.kv.kv_heads), static_cast<unsigned>(params.count));
-  kernel<<<grid, kTeamThreads, bytes, stream>>>(params, q, blocks);
+  const dim3 grid(static_cast<unsigned>(range.end - range.begin), static_cast<unsigned>(params.kv.kv_heads));
+  kernel<<<grid, kTeamThreads, kBytes, stream>>>(params, q, range, values);
   return cudaGetLastError();
 }
 
 template <int kDim>
-cudaError_t LaunchGroup(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {
+cudaError_t LaunchGroup(const SparseParams& params, ConstRows q, const TileRange& range, const BlockValues& values,
+                        cudaStream_t stream) {
   const int64_t group = params.heads / params.kv.kv_heads;
-  if (group <= 4) return Launch<kDim, 4>(params, q, blocks, stream);
-  if (group <= 8) return Launch<kDim, 8>(params, q, blocks, stream);
-  return Launch<kDim, kSelectMaxGroup>(params, q, blocks, stream);
+  if (group <= 4) return Launch<kDim, 4>(params, q, range, values, stream);
+  if (group <= 8) return Launch<kDim, 8>(params, q, range, values, stream);
+  return Launch<kDim, kSelectMaxGroup>(params, q, range, values, stream);
 }
 
 }  // namespace
 
-cudaError_t SelectTiles(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {
+cudaError_t SelectTiles(const SparseParams& params, ConstRows q, const TileRange& range, const BlockValues& values,
+                        cudaStream_t stream) {
   switch (params.kv.head_dim) {
     case 32:
-      return LaunchGroup<32>(params, q, blocks, stream);
+      return LaunchGroup<32>(params, q, range, values, stream);
     case 64:
-      return LaunchGroup<64>(params, q, blocks, stream);
+      return LaunchGroup<64>(params, q, range, values, stream);
     case 128:
-      return LaunchGroup<128>(params, q, blocks, stream);
+      return LaunchGroup<128>(params, q, range, values, stream);
     default:
       return cudaErrorInvalidValue;
   }

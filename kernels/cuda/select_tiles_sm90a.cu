@@ -11,7 +11,8 @@ namespace salamander::kernels::cuda {
 namespace {
 
 constexpr int kTeams = 2;
-constexpr int kTokens = kTeams * kTeamTokens;
+constexpr int kTokens = kSelectTileTokensSm90a;
+static_assert(kTokens == kTeams * kTeamTokens);
 constexpr int kConsumers = kTeams * kTeamThreads;
 constexpr int kThreads = kConsumers + kTeamThreads;
 constexpr int kHeads = kSelectMaxGroup;
@@ -19,7 +20,7 @@ constexpr int kQuads = 2;                         // of tokens a thread has a pa
 constexpr int kParts = 4;                         // warps of a team, each with its own windows
 constexpr int kPartRows = kTileWindows / kParts;  // of a tile
 constexpr int kPageSteps = kPageK1 / kPartRows;   // tiles that a page of each part takes
-constexpr int kStages = 6;
+constexpr int kStages = 8;
 static_assert(kPartRows == kPageK2);
 
 template <int kDim>
@@ -27,9 +28,10 @@ struct Shared {
   using Queries = SharedTile<kDim, kTeamTokens * kHeads>;
   using Tile = SharedTile<kDim, kTileWindows>;
   static constexpr int kTiles = kTeams * Queries::kBytes, kBarriers = kTiles + kStages * Tile::kBytes,
-                       kTeam = kBarriers + 2 * kStages * 8;
-  __host__ __device__ static int TeamBytes(int places) { return TeamMemory<kParts>::template Bytes<kHeads>(places); }
-  static int Bytes(int places) { return kTeam + kTeams * TeamBytes(places); }
+                       kSums = kBarriers + 2 * kStages * 8,
+                       kTeamSums = kParts * kTeamTokens * kHeads * static_cast<int>(sizeof(LogSum)),
+                       kBytes = kSums + kTeams * kTeamSums;
+  static_assert(kBytes <= 227 * 1024);
 };
 
 // The tiles of windows that a tile of tokens goes through: steps of K2, then of K1 for the windows of competing blocks.
@@ -81,7 +83,7 @@ struct Ring {
 template <int kDim>
 __device__ inline void Produce(const SparseParams& params, const SparseSequence& seq, int head, const Walk& walk,
                                const Ring<kDim>& ring) {
-  constexpr int kInFlight = 3;  // tiles
+  constexpr int kInFlight = 5;  // tiles
   const unsigned thread = threadIdx.x % kTeamThreads;
   const int64_t k1 = params.kv.k1(head, 0), k2 = params.kv.k2(head, 0);
   auto sign = [&](int step) {
@@ -155,17 +157,17 @@ __device__ inline void TakeCoarse(const Walk& walk, const Ring<kDim>& ring, uint
   }
 }
 
-// Block values from K1, to the lists of the best. The product of the next tile is under way while this one's scores are
-// taken, but none from one group of pages to the next: a product under way from one round of a loop to the next makes
-// ptxas serialize them all. The other team fills that gap. Only without forced local blocks does a block compete whose
-// last window is hidden.
+// Block values from K1. The product of the next tile is under way while this one's scores are taken, but none from one
+// group of pages to the next: a product under way from one round of a loop to the next makes ptxas serialize them all.
+// The other team fills that gap. Only without forced local blocks does a block compete whose last window is hidden.
 template <int kDim>
 __device__ inline void TakeFine(const Walk& walk, const Ring<kDim>& ring, uint64_t queries, int64_t position,
-                                int all_see, int part, int barrier, const float (&log_sums)[kQuads][kHeads],
-                                BlockChooser<kParts, kQuads>& chooser) {
+                                int all_see, int part, const float (&log_sums)[kQuads][kHeads], const ChoicePlan& plan,
+                                const int64_t (&items)[kQuads], const BlockValues& values) {
   constexpr float kScale = ExponentScale<kDim>();
   static_assert(kPageSteps % 2 == 0);
   const int row = threadIdx.x % 32 / 4;
+  PageValues page_values[kQuads];
   int visible[kQuads];
   float scores[2][kQuads * kHeads / 2][4];
 #pragma unroll
@@ -175,7 +177,6 @@ __device__ inline void TakeFine(const Walk& walk, const Ring<kDim>& ring, uint64
   for (; step < walk.steps; page += kParts) {
     ring.WaitFull(step);
     StartScores<kDim>(ring.operand(step), queries, scores[0]);
-    if (step > walk.coarse_steps) chooser.EndPages(page - kParts, barrier);  // in the product's time
 #pragma unroll
     for (int j = 0; j < kPageSteps; ++j, ++step) {
       if (j + 1 < kPageSteps) {
@@ -196,38 +197,34 @@ __device__ inline void TakeFine(const Walk& walk, const Ring<kDim>& ring, uint64
           if (window + row >= visible[k]) low = 0;
           if (window + row + 8 >= visible[k]) high = 0;
         }
-        chooser.Take(k, low, high, window / 4);
+        page_values[k].Take(j, low, high);
       }
     }
+#pragma unroll
+    for (int k = 0; k < kQuads; ++k) page_values[k].Write(plan, page, items[k], values);
   }
-  chooser.EndPages(page - kParts, barrier);
 }
 
 template <int kDim>
-__global__ void __launch_bounds__(kThreads, 1) SelectTilesKernel(SparseParams params, ConstRows q, int32_t* blocks) {
+__global__ void __launch_bounds__(kThreads, 1)
+    SelectTilesKernel(SparseParams params, ConstRows q, TileRange range, BlockValues values) {
 #if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Layout = Shared<kDim>;
   extern __shared__ __align__(1024) std::byte shared[];
 
-  // Later tiles see more, so they go first.
-  const int64_t index = gridDim.x - 1 - blockIdx.x;
   const int head = blockIdx.y, group = static_cast<int>(params.heads / params.kv.kv_heads);
-  const SparseSequence seq = params.sequences[blockIdx.z];
-  const int64_t first = (seq.position / kTokens + index) * kTokens;
-  if (seq.rows == 0 || first >= seq.position + seq.rows) return;
+  const TokenTile of_tokens(params, range, blockIdx.x);
+  if (!of_tokens.exists()) return;
+  const SparseSequence& seq = of_tokens.seq;
+  const int64_t first = of_tokens.first;
 
   // The same in all lanes, and the compiler is to know.
   const int team = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kTeamThreads, 0),
             part = threadIdx.x / 32 % kParts;
   const int64_t team_first = first + team * kTeamTokens;
   const ChoicePlan plan(params, first);
-  const auto memory = TeamMemory<kParts>::At<kHeads>(
-      shared + Layout::kTeam + min(team, kTeams - 1) * Layout::TeamBytes(plan.places), plan.places);
+  if (!plan.contested()) return;
   const bool producer = team == kTeams;
-  if (!plan.contested()) {
-    if (!producer) WriteChoices(params, seq, team_first, head, plan, memory, blocks);
-    return;
-  }
 
   const Walk walk(params, seq, plan, first);
   const Ring<kDim> ring(shared);
@@ -235,7 +232,6 @@ __global__ void __launch_bounds__(kThreads, 1) SelectTilesKernel(SparseParams pa
   if (threadIdx.x == 0) ring.Init();
   if (!producer) {
     LoadQueries<kDim, kHeads>(seq, q, team_first, head, group, threadIdx.x % kTeamThreads, kTeamThreads, queries_at);
-    ClearLists(memory, seq, team_first);
     CommitCopies();
     WaitCopies<0>();
     FenceAsyncProxy();
@@ -248,51 +244,47 @@ __global__ void __launch_bounds__(kThreads, 1) SelectTilesKernel(SparseParams pa
   }
 
   ClaimRegisters<232>();
-  const int barrier = 1 + team;
   const uint64_t queries = SwizzledOperand(queries_at);
   const int64_t position = team_first + threadIdx.x % 4;  // of this thread's token of the first quad
   float log_sums[kQuads][kHeads];
   {
     LogSums<kHeads> sums[kQuads];
     TakeCoarse<kDim>(walk, ring, queries, position, VisibleWindows(team_first, kK2Stride), sums);
-    ShareLogSums(sums, memory, part, 0, group, barrier, log_sums);
+    auto* partial = reinterpret_cast<LogSum*>(shared + Layout::kSums + team * Layout::kTeamSums);
+    ShareLogSums<kParts>(sums, partial, part, 0, group, 1 + team, log_sums);
   }
-  BlockChooser<kParts, kQuads> chooser(plan, memory, part, 0);
-  TakeFine<kDim>(walk, ring, queries, position, VisibleWindows(team_first, kK1Stride), part, barrier, log_sums,
-                 chooser);
-  BarrierSync(barrier, kTeamThreads);
-  WriteChoices(params, seq, team_first, head, plan, memory, blocks);
+  int64_t items[kQuads];
+#pragma unroll
+  for (int k = 0; k < kQuads; ++k) {
+    items[k] = of_tokens.Item(params, range, team * kTeamTokens + 4 * k + threadIdx.x % 4, head);
+  }
+  TakeFine<kDim>(walk, ring, queries, position, VisibleWindows(team_first, kK1Stride), part, log_sums, plan, items,
+                 values);
 #endif
 }
 
 template <int kDim>
-int SharedBytes(const SparseParams& params) {
-  return Shared<kDim>::Bytes(static_cast<int>(std::max<int64_t>(0, CompetingPlaces(params))));
-}
-
-template <int kDim>
-cudaError_t Launch(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {
-  const int bytes = SharedBytes<kDim>(params);
+cudaError_t Launch(const SparseParams& params, ConstRows q, const TileRange& range, const BlockValues& values,
+                   cudaStream_t stream) {
+  constexpr int kBytes = Shared<kDim>::kBytes;
   const auto kernel = SelectTilesKernel<kDim>;
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  const dim3 grid(static_cast<unsigned>((params.max_rows + 2 * kTokens - 2) / kTokens),
-                  static_cast<unsigned>(params.kv.kv_heads), static_cast<unsigned>(params.count));
-  kernel<<<grid, kThreads, bytes, stream>>>(params, q, blocks);
+  const dim3 grid(static_cast<unsigned>(range.end - range.begin), static_cast<unsigned>(params.kv.kv_heads));
+  kernel<<<grid, kThreads, kBytes, stream>>>(params, q, range, values);
   return cudaGetLastError();
 }
 
 }  // namespace
 
 bool HasSelectTilesSm90a(const SparseParams& params) {
-  constexpr int kSharedLimit = 227 * 1024;
-  if (params.arch != Arch::kSm90a || params.heads / params.kv.kv_heads <= kHeads / 2) return false;
-  return (params.kv.head_dim == 64 && SharedBytes<64>(params) <= kSharedLimit) ||
-         (params.kv.head_dim == 128 && SharedBytes<128>(params) <= kSharedLimit);
+  return params.arch == Arch::kSm90a && params.heads / params.kv.kv_heads > kHeads / 2 && params.kv.head_dim >= 64;
 }
 
-cudaError_t SelectTilesSm90a(const SparseParams& params, ConstRows q, int32_t* blocks, cudaStream_t stream) {
-  return params.kv.head_dim == 64 ? Launch<64>(params, q, blocks, stream) : Launch<128>(params, q, blocks, stream);
+cudaError_t SelectTilesSm90a(const SparseParams& params, ConstRows q, const TileRange& range, const BlockValues& values,
+                             cudaStream_t stream) {
+  return params.kv.head_dim == 64 ? Launch<64>(params, q, range, values, stream)
+                                  : Launch<128>(params, q, range, values, stream);
 }
 
 }  // namespace salamander::kernels::cuda

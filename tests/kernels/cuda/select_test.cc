@@ -34,6 +34,7 @@ class SelectTest : public GpuTest {
     std::vector<Span> spans;
     std::vector<int64_t> first_rows;
     int64_t stride, rows = 0;
+    int64_t max_tokens = 0;  // a bound, raised to what the spans need
     std::vector<float> q;
   };
 
@@ -46,6 +47,7 @@ class SelectTest : public GpuTest {
     params.top_blocks = call.shape.top_blocks();
     params.sequences = sequences;
     params.count = static_cast<int64_t>(call.spans.size());
+    params.max_tokens = call.max_tokens;
     for (const Span& span : call.spans) {
       params.max_rows = std::max(params.max_rows, span.rows);
       params.max_tokens = std::max(params.max_tokens, span.position + span.rows);
@@ -247,7 +249,16 @@ TEST_F(SelectTest, SequencesAreIndependent) {
   }
 }
 
-// Lists so long that not every form of the kernels has room for them.
+// A bound on tokens so large that values of few tiles fit the workspace at a time.
+TEST_F(SelectTest, WorkspaceForFewTiles) {
+  const SelectShape shape = {16, 1, 64, 1, 2, 6};
+  TierContext context(shape, 9000, 21), other(shape, 1500, 22);
+  Call call(shape, {{&context, 8903, 97}, {nullptr, 0, 0}, {&other, 1440, 60}}, 2, 23);
+  call.max_tokens = int64_t{1} << 27;
+  Check(call, 5);
+}
+
+// Lists so long that few of them fit shared memory.
 TEST_F(SelectTest, ManyPlaces) {
   for (const SelectShape& shape : {SelectShape{16, 1, 128, 1, 8, 400}, SelectShape{16, 1, 64, 1, 8, 300}}) {
     const int64_t tokens = 60000;
