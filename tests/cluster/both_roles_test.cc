@@ -45,7 +45,7 @@ TEST_P(BothRolesTest, AnswersAsTheOracle) {
                     "salamander-worker",
                     {absl::StrCat("--model=", golden.folder), absl::StrCat("--routers=", address), "--name=both",
                      "--listen=127.0.0.1:0", "--metrics_listen=", "--decode_metrics_listen=", "--ucx_net_devices=lo",
-                     absl::StrCat("--memory_bytes=", int64_t{1} << 30)},
+                     absl::StrCat("--memory_bytes=", int64_t{3} << 30)},
                     Log("worker"))
                     .value();
   const auto stub = v1::Inference::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
