@@ -15,6 +15,8 @@ import sys
 MATRIX_PRODUCTS = {"matmul", "matmul_logits"}
 ATTENTION = {"select_blocks", "attend_blocks"}
 
+GPU_HEADING = "## On a GPU"
+
 INTRO = """# Benchmarks
 
 Written by `make bench`; run it again to have this machine's numbers. Times are wall clock, of one run.
@@ -79,6 +81,13 @@ def machine(root):
             "commit": commit, "date": datetime.date.today().isoformat()}
 
 
+def kept_gpu_section(path):
+    """What was measured on GPU machines stays: this machine cannot measure it again."""
+    text = path.read_text() if path.exists() else ""
+    at = text.find(GPU_HEADING)
+    return "\n" + text[at:] if at >= 0 else ""
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bin", required=True, type=pathlib.Path, help="folder of the built programs")
@@ -104,7 +113,7 @@ def main():
         if "|---" not in output:
             output = f"```\n{output}\n```"
         parts.append(f"\n## {title}\n\n`OMP_NUM_THREADS=1 {shown(command, root)}`\n\n{output}\n")
-    args.out.write_text("".join(parts))
+    args.out.write_text("".join(parts) + kept_gpu_section(args.out))
     print(f"bench: wrote {args.out}", file=sys.stderr)
 
 
