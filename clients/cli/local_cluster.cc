@@ -218,14 +218,21 @@ bool LocalCluster::AllReady() {
   }
   absl::StatusOr<client::ClusterStatus> status = client_->GetStatus({.timeout = kAskPatience});
   if (!status.ok() || !status->ready) return false;
+  const WorkerCounts wanted = PlanCounts(options_);
+  // A prefill worker that has not met all others yet will be unready for a moment when it does.
+  auto met_all = [&](const client::WorkerStatus& worker) {
+    const auto links = std::count_if(worker.links.begin(), worker.links.end(),
+                                     [](const client::LinkStatus& link) { return link.connected; });
+    return worker.role != client::WorkerRole::kPrefill || links == wanted.prefill + wanted.decode - 1;
+  };
   auto ready = [&](client::WorkerRole role) {
-    return std::count_if(status->workers.begin(), status->workers.end(),
-                         [role](const client::WorkerStatus& worker) { return worker.role == role && worker.ready; });
+    return std::count_if(status->workers.begin(), status->workers.end(), [&](const client::WorkerStatus& worker) {
+      return worker.role == role && worker.ready && met_all(worker);
+    });
   };
   // A worker may register before this process has read its line.
   const bool addresses_known =
       std::all_of(children_.begin(), children_.end(), [](const Child& child) { return !child.address.empty(); });
-  const WorkerCounts wanted = PlanCounts(options_);
   return addresses_known && ready(client::WorkerRole::kPrefill) == wanted.prefill &&
          ready(client::WorkerRole::kDecode) == wanted.decode;
 }

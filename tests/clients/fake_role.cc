@@ -37,6 +37,10 @@ v1::GetStatusResponse ReportedStatus() {
     v1::WorkerStatus* worker = status.add_workers();
     worker->set_role(i < prefill ? v1::WORKER_ROLE_PREFILL : v1::WORKER_ROLE_DECODE);
     worker->mutable_last()->set_ready(true);
+    // Prefill workers have met all others.
+    for (int peer = 0; i < prefill && peer + 1 < prefill + decode; ++peer) {
+      worker->mutable_last()->add_links()->set_connected(true);
+    }
   }
   return status;
 }
