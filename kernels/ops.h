@@ -6,7 +6,8 @@
 // threads learn by an Event how far the queue is, and reach device memory by a Copier of their own.
 //
 // Memory: every pointer an op takes is from Allocate() of the same Ops unless it says "host". Activations have
-// activation_type() (float32 on the CPU), row-major; weights are prepared once; states and logits are float32.
+// activation_type() (float32 on the CPU), row-major; weights are prepared once; states, logits and the residual stream,
+// which sums what all layers say, are float32.
 //
 // Ragged rows: ops that look at earlier context take a list of Rows, one per sequence. A prefill is one entry with
 // many rows, a decode step many entries with one row each. An entry with no rows is padding.
@@ -178,10 +179,11 @@ class Ops {
   virtual absl::Status MatMulLogits(const Matrix& x, const Weight& weight, float* logits, int64_t logits_stride) = 0;
 
   // --- element-wise
-  // hidden [n, D] = row tokens[i] (host) of table [V, D] · scale. The table is a prepared weight of one part.
+  // hidden [n, D] float32 = row tokens[i] (host) of table [V, D] · scale. The table is a prepared weight of one part.
   virtual absl::Status Embed(absl::Span<const int32_t> tokens, const Weight& table, float scale,
                              const Matrix& hidden) = 0;
-  // hidden += delta_scale · delta, unless delta.data is null; then x = RMSNorm(hidden, eps) · norm [D] · x_scale.
+  // hidden [n, D] float32 += delta_scale · delta, unless delta.data is null; then
+  // x = RMSNorm(hidden, eps) · norm [D] · x_scale.
   // No x wanted: x.data null.
   virtual absl::Status AddRmsNorm(const Matrix& hidden, const Matrix& delta, float delta_scale, const float* norm,
                                   float eps, float x_scale, const Matrix& x) = 0;

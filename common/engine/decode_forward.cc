@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
-#include "common/engine/float_convert.h"
 #include "common/engine/forward.h"
 #include "common/engine/layer_pass.h"
 
@@ -124,17 +123,15 @@ absl::Status DecodeForward::LightningLayer(LayerPass& pass, int64_t layer, const
 absl::StatusOr<absl::Span<const float>> DecodeForward::LogitsOf(absl::Span<const float* const> hidden_rows) {
   const int64_t count = static_cast<int64_t>(hidden_rows.size());
   RETURN_IF_ERROR(CheckCount(count));
-  kernels::Ops& ops = model_->ops();
-  const kernels::DType type = ops.activation_type();
   const int64_t size = model_->config().hidden_size;
-  const int64_t row_bytes = size * kernels::DTypeBytes(type);
-  std::vector<std::byte> raw(count * row_bytes);
-  for (int64_t row = 0; row < count; ++row) FromFloats(hidden_rows[row], type, size, raw.data() + row * row_bytes);
-
   LayerPass pass(*model_, *workspace_, *activations_, count);
-  RETURN_IF_ERROR(ops.CopyToDevice(pass.hidden().data, raw.data(), count * row_bytes));
+  auto* hidden = static_cast<float*>(pass.hidden().data);
+  for (int64_t row = 0; row < count; ++row) {
+    RETURN_IF_ERROR(
+        model_->ops().CopyToDevice(hidden + row * size, hidden_rows[row], size * static_cast<int64_t>(sizeof(float))));
+  }
   RETURN_IF_ERROR(pass.Logits(/*add_output=*/false, logits_.as<float>()));
-  return ReadLogits(count);  // Synchronizes before `raw` ends.
+  return ReadLogits(count);
 }
 
 absl::Status DecodeForward::CheckCount(int64_t rows) const {

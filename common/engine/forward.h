@@ -60,7 +60,7 @@ class SpanActivations {
   friend class LayerPass;
   SpanActivations() = default;
   int64_t max_rows_ = 0;
-  DeviceBuffer hidden_;      // [rows, D]
+  DeviceBuffer hidden_;      // float32 [rows, D]
   DeviceBuffer projection_;  // [rows, widest fused projection]; then the layer's output, [rows, D]
 };
 

@@ -10,6 +10,11 @@ namespace {
 
 Matrix Dense(const DeviceBuffer& buffer, int64_t rows, int64_t cols) { return {buffer.data(), rows, cols, cols}; }
 
+Matrix LastRowsOf(const Matrix& matrix, int64_t rows, int64_t element_bytes) {
+  const int64_t skipped = (matrix.rows - rows) * matrix.stride * element_bytes;
+  return {static_cast<std::byte*>(matrix.data) + skipped, rows, matrix.cols, matrix.stride};
+}
+
 }  // namespace
 
 LayerPass::LayerPass(const Model& model, Workspace& workspace, SpanActivations& activations, int64_t rows)
@@ -35,8 +40,11 @@ Matrix LayerPass::mixed(int64_t layer) const {
 }
 
 Matrix LayerPass::LastRows(const Matrix& matrix, int64_t rows) const {
-  const int64_t skipped = (matrix.rows - rows) * matrix.stride * element_bytes_;
-  return {static_cast<std::byte*>(matrix.data) + skipped, rows, matrix.cols, matrix.stride};
+  return LastRowsOf(matrix, rows, element_bytes_);
+}
+
+Matrix LayerPass::LastHidden(int64_t rows) const {
+  return LastRowsOf(hidden(), rows, static_cast<int64_t>(sizeof(float)));
 }
 
 LayerPass::Columns LayerPass::Split(int64_t layer) const {
@@ -127,7 +135,7 @@ absl::Status LayerPass::Finish(int64_t layer, int64_t wanted) {
     RETURN_IF_ERROR(ops_.NormGate(mix, weights.o_norm, eps, gate));
   }
   RETURN_IF_ERROR(ops_.MatMul(mix, *weights.output, weights.output_bias, output));
-  RETURN_IF_ERROR(ops_.AddRmsNorm(LastRows(hidden(), wanted), output, static_cast<float>(config.residual_scale()),
+  RETURN_IF_ERROR(ops_.AddRmsNorm(LastHidden(wanted), output, static_cast<float>(config.residual_scale()),
                                   weights.post_attention_norm, eps, 1, normed));
   RETURN_IF_ERROR(ops_.MatMul(normed, *weights.gate_up, nullptr, gate_up));
   RETURN_IF_ERROR(ops_.SiluMul(gate_up, act));

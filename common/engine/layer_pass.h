@@ -1,9 +1,10 @@
 // The steps of one layer over rows of activations: what prefill and decode share. The caller gives the rows' place in
 // their sequences and decides how many rows still matter.
 //
-// Buffers, in the order of a layer: hidden (residual stream) → normed → projection (q·k·v·gate) → mixed → projection
-// (the mixer's output) → normed → gate_up → act → projection (the layer's output). That output stays in `projection`
-// until the next layer's norm, or the final one, adds it to the residual stream: one pass over hidden less per layer.
+// Buffers, in the order of a layer: hidden (residual stream, float32) → normed → projection (q·k·v·gate) → mixed →
+// projection (the mixer's output) → normed → gate_up → act → projection (the layer's output). That output stays in
+// `projection` until the next layer's norm, or the final one, adds it to the residual stream: one pass over hidden less
+// per layer.
 #ifndef SALAMANDER_COMMON_ENGINE_LAYER_PASS_H_
 #define SALAMANDER_COMMON_ENGINE_LAYER_PASS_H_
 
@@ -38,8 +39,9 @@ class LayerPass {
   // logits [rows, V] float32 on the device, from the residual stream and, with `add_output`, the last layer's output.
   absl::Status Logits(bool add_output, float* logits);
 
-  // [rows, D] each.
+  // [rows, D] float32.
   kernels::Matrix hidden() const;
+  // [rows, D].
   kernels::Matrix layer_output() const;
   // [rows, kv_heads, top_blocks], of the rows that the last Attend ran sparse.
   const int32_t* blocks() const;
@@ -53,6 +55,7 @@ class LayerPass {
   kernels::Matrix projection(int64_t layer) const;
   kernels::Matrix mixed(int64_t layer) const;
   kernels::Matrix LastRows(const kernels::Matrix& matrix, int64_t rows) const;
+  kernels::Matrix LastHidden(int64_t rows) const;
 
   const Model& model_;
   kernels::Ops& ops_;

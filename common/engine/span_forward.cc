@@ -108,19 +108,16 @@ absl::StatusOr<std::vector<float>> SpanForward::LastHidden() const {
   kernels::Ops& ops = model.ops();
   const kernels::DType type = ops.activation_type();
   const int64_t size = model.config().hidden_size;
-  const int64_t row_bytes = size * kernels::DTypeBytes(type);
+  const int64_t output_bytes = size * kernels::DTypeBytes(type);
   LayerPass pass(model, workspace_, activations_, rows());
-  auto read_last = [&](const kernels::Matrix& matrix) -> absl::StatusOr<std::vector<float>> {
-    std::vector<std::byte> raw(row_bytes);
-    const std::byte* row = static_cast<std::byte*>(matrix.data) + (matrix.rows - 1) * row_bytes;
-    RETURN_IF_ERROR(ops.CopyToHost(raw.data(), row, row_bytes));
-    RETURN_IF_ERROR(ops.Synchronize());
-    std::vector<float> values(size);
-    ToFloats(raw.data(), type, size, values.data());
-    return values;
-  };
-  ASSIGN_OR_RETURN(std::vector<float> hidden, read_last(pass.hidden()));
-  ASSIGN_OR_RETURN(const std::vector<float> output, read_last(pass.layer_output()));
+  std::vector<float> hidden(size), output(size);
+  std::vector<std::byte> raw_output(output_bytes);
+  const float* last_hidden = static_cast<const float*>(pass.hidden().data) + (rows() - 1) * size;
+  const std::byte* last_output = static_cast<const std::byte*>(pass.layer_output().data) + (rows() - 1) * output_bytes;
+  RETURN_IF_ERROR(ops.CopyToHost(hidden.data(), last_hidden, size * static_cast<int64_t>(sizeof(float))));
+  RETURN_IF_ERROR(ops.CopyToHost(raw_output.data(), last_output, output_bytes));
+  RETURN_IF_ERROR(ops.Synchronize());
+  ToFloats(raw_output.data(), type, size, output.data());
   const float scale = static_cast<float>(model.config().residual_scale());
   for (int64_t i = 0; i < size; ++i) hidden[i] += scale * output[i];
   return hidden;

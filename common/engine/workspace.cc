@@ -50,7 +50,7 @@ absl::StatusOr<std::unique_ptr<SpanActivations>> SpanActivations::Create(const M
   auto allocate = [&](int64_t row_bytes) {
     return DeviceBuffer::Allocate(model.ops(), ledger, MemoryOwner::kWorkspace, max_rows * row_bytes);
   };
-  ASSIGN_OR_RETURN(activations->hidden_, allocate(hidden_size * element));
+  ASSIGN_OR_RETURN(activations->hidden_, allocate(hidden_size * static_cast<int64_t>(sizeof(float))));
   ASSIGN_OR_RETURN(activations->projection_, allocate(widest * element));
   return activations;
 }

@@ -15,6 +15,7 @@ constexpr int64_t kMaxGroup = 16;
 
 ConstRows In(const Matrix& m) { return {static_cast<const bf16*>(m.data), m.stride}; }
 Rows Out(const Matrix& m) { return {static_cast<bf16*>(m.data), m.stride}; }
+FloatRows Residual(const Matrix& m) { return {static_cast<float*>(m.data), m.stride}; }
 
 // Lists go to the device as they are.
 template <typename Host, typename Device>
@@ -90,7 +91,7 @@ absl::Status CudaOps::Embed(absl::Span<const int32_t> tokens, const Weight& tabl
   return Launch(OpSignature(OpKind::kEmbed, hidden, data, scale), {tokens.data(), ByteSize(tokens)},
                 [&](const void* list) {
                   return cuda::Embed(static_cast<const int32_t*>(list), static_cast<int64_t>(tokens.size()),
-                                     hidden.cols, data, scale, Out(hidden), stream_);
+                                     hidden.cols, data, scale, Residual(hidden), stream_);
                 });
 }
 
@@ -99,8 +100,8 @@ absl::Status CudaOps::AddRmsNorm(const Matrix& hidden, const Matrix& delta, floa
   if (hidden.rows == 0) return absl::OkStatus();
   return Launch(OpSignature(OpKind::kAddRmsNorm, hidden, delta, delta_scale, norm, eps, x_scale, x), {},
                 [&](const void*) {
-                  return cuda::AddRmsNorm(Out(hidden), In(delta), delta_scale, norm, eps, x_scale, Out(x), hidden.rows,
-                                          hidden.cols, stream_);
+                  return cuda::AddRmsNorm(Residual(hidden), In(delta), delta_scale, norm, eps, x_scale, Out(x),
+                                          hidden.rows, hidden.cols, stream_);
                 });
 }
 

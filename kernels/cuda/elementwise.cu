@@ -1,5 +1,5 @@
-// Row-wise kernels, all bound by memory: 16-byte pieces, float32 arithmetic, bf16 in memory. How a row is computed
-// never depends on how many rows there are.
+// Row-wise kernels, all bound by memory: 16-byte pieces, float32 arithmetic, bf16 in memory but for the residual
+// stream, which is float32. How a row is computed never depends on how many rows there are.
 #include <cmath>
 #include <numbers>
 #include <type_traits>
@@ -18,13 +18,14 @@ constexpr int kPieceThreads = 256;
 constexpr int kThreadPieces = 2;
 
 struct EmbedPiece {
+  static constexpr int kCols = kFloatPieceCols;
   const int32_t* tokens;
   const bf16* table;
   int64_t cols;
   float scale;
 
   template <bool kAligned>
-  __device__ void Compute(int64_t row, int64_t col, float (&out)[kPieceCols]) const {
+  __device__ void Compute(int64_t row, int64_t col, float (&out)[kCols]) const {
     LoadPiece<kAligned>(table + tokens[row] * cols, col, cols, out);
 #pragma unroll
     for (float& value : out) value *= scale;
@@ -32,6 +33,7 @@ struct EmbedPiece {
 };
 
 struct SiluMulPiece {
+  static constexpr int kCols = kPieceCols;
   ConstRows gate_up;
   int64_t cols;
 
@@ -47,6 +49,7 @@ struct SiluMulPiece {
 };
 
 struct AddBiasPiece {
+  static constexpr int kCols = kPieceCols;
   ConstRows y;
   const float* bias;
   int64_t cols;
@@ -61,29 +64,29 @@ struct AddBiasPiece {
   }
 };
 
-template <bool kAligned, class Op>
-__global__ void __launch_bounds__(kPieceThreads) PieceKernel(Op op, Rows out, int64_t cols, unsigned chunks) {
+template <bool kAligned, class Op, class Out>
+__global__ void __launch_bounds__(kPieceThreads) PieceKernel(Op op, Out out, int64_t cols, unsigned chunks) {
   AllowNext();
   WaitForPrevious();
   const int64_t row = blockIdx.x / chunks;
-  const int64_t first = (blockIdx.x % chunks * kThreadPieces * kPieceThreads + threadIdx.x) * kPieceCols;
-  float values[kThreadPieces][kPieceCols];
+  const int64_t first = (blockIdx.x % chunks * kThreadPieces * kPieceThreads + threadIdx.x) * Op::kCols;
+  float values[kThreadPieces][Op::kCols];
 #pragma unroll
   for (int i = 0; i < kThreadPieces; ++i) {
-    op.template Compute<kAligned>(row, first + i * kPieceThreads * kPieceCols, values[i]);
+    op.template Compute<kAligned>(row, first + i * kPieceThreads * Op::kCols, values[i]);
   }
 #pragma unroll
   for (int i = 0; i < kThreadPieces; ++i) {
-    StorePiece<kAligned>(out.data + row * out.stride, first + i * kPieceThreads * kPieceCols, cols, values[i]);
+    StorePiece<kAligned>(out.data + row * out.stride, first + i * kPieceThreads * Op::kCols, cols, values[i]);
   }
 }
 
-template <class Op>
-cudaError_t LaunchPieces(const Op& op, Rows out, int64_t rows, int64_t cols, bool inputs_aligned, cudaStream_t stream) {
+template <class Op, class Out>
+cudaError_t LaunchPieces(const Op& op, Out out, int64_t rows, int64_t cols, bool inputs_aligned, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
-  const int64_t chunks = CeilDiv(cols, kThreadPieces * kPieceThreads * kPieceCols);
+  const int64_t chunks = CeilDiv(cols, kThreadPieces * kPieceThreads * Op::kCols);
   const bool aligned = inputs_aligned && PiecesAligned(out.data, out.stride, cols);
-  auto* kernel = aligned ? PieceKernel<true, Op> : PieceKernel<false, Op>;
+  auto* kernel = aligned ? PieceKernel<true, Op, Out> : PieceKernel<false, Op, Out>;
   return LaunchChained(kernel, static_cast<unsigned>(rows * chunks), kPieceThreads, stream, op, out, cols,
                        static_cast<unsigned>(chunks));
 }
@@ -106,45 +109,46 @@ __device__ inline void PrefetchWeights(const float* weights, int64_t cols) {
 
 constexpr int RowThreads(int pieces) { return pieces < kMostRowPieces ? 256 : 512; }
 
+// As many columns a thread as in kPieces pieces of eight, in pieces of four: every access of a warp is whole sectors.
 template <int kPieces, bool kAligned>
 __global__ void __launch_bounds__(RowThreads(kPieces))
-    AddRmsNormKernel(Rows hidden, ConstRows delta, float delta_scale, const float* norm, float eps, float x_scale,
+    AddRmsNormKernel(FloatRows hidden, ConstRows delta, float delta_scale, const float* norm, float eps, float x_scale,
                      Rows x, int64_t cols) {
+  constexpr int kFloatPieces = kPieces * kPieceCols / kFloatPieceCols;
+  const auto col = [](int i) { return static_cast<int64_t>(i * blockDim.x + threadIdx.x) * kFloatPieceCols; };
   AllowNext();
   PrefetchWeights<kPieces>(norm, cols);
   WaitForPrevious();
   const int64_t row = blockIdx.x;
-  bf16* hidden_row = hidden.data + row * hidden.stride;
-  float values[kPieces][kPieceCols];
+  float* hidden_row = hidden.data + row * hidden.stride;
+  float values[kFloatPieces][kFloatPieceCols];
 #pragma unroll
-  for (int i = 0; i < kPieces; ++i) LoadPiece<kAligned>(hidden_row, RowCol(i), cols, values[i]);
+  for (int i = 0; i < kFloatPieces; ++i) LoadPiece<kAligned>(hidden_row, col(i), cols, values[i]);
   if (delta.data != nullptr) {
-    float added[kPieces][kPieceCols];
+    float added[kFloatPieces][kFloatPieceCols];
 #pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
-      LoadPiece<kAligned>(delta.data + row * delta.stride, RowCol(i), cols, added[i]);
+    for (int i = 0; i < kFloatPieces; ++i) {
+      LoadPiece<kAligned>(delta.data + row * delta.stride, col(i), cols, added[i]);
     }
 #pragma unroll
-    for (int i = 0; i < kPieces; ++i) {
+    for (int i = 0; i < kFloatPieces; ++i) {
 #pragma unroll
-      for (int c = 0; c < kPieceCols; ++c) values[i][c] = fmaf(added[i][c], delta_scale, values[i][c]);
-      StorePiece<kAligned>(hidden_row, RowCol(i), cols, values[i]);
-      // The norm is of what the row is from now on.
-      RoundPiece(values[i]);
+      for (int c = 0; c < kFloatPieceCols; ++c) values[i][c] = fmaf(added[i][c], delta_scale, values[i][c]);
+      StorePiece<kAligned>(hidden_row, col(i), cols, values[i]);
     }
   }
   if (x.data == nullptr) return;
   float squares = 0;
 #pragma unroll
-  for (int i = 0; i < kPieces; ++i) squares += SumOfSquares(values[i]);
+  for (int i = 0; i < kFloatPieces; ++i) squares += SumOfSquares(values[i]);
   const float factor = rsqrtf(BlockSum(squares) / static_cast<float>(cols) + eps) * x_scale;
 #pragma unroll
-  for (int i = 0; i < kPieces; ++i) {
-    float weights[kPieceCols];
-    LoadWeights<kAligned>(norm, RowCol(i), cols, weights);
+  for (int i = 0; i < kFloatPieces; ++i) {
+    float weights[kFloatPieceCols];
+    LoadWeights<kAligned>(norm, col(i), cols, weights);
 #pragma unroll
-    for (int c = 0; c < kPieceCols; ++c) values[i][c] *= factor * weights[c];
-    StorePiece<kAligned>(x.data + row * x.stride, RowCol(i), cols, values[i]);
+    for (int c = 0; c < kFloatPieceCols; ++c) values[i][c] *= factor * weights[c];
+    StorePiece<kAligned>(x.data + row * x.stride, col(i), cols, values[i]);
   }
 }
 
@@ -268,13 +272,13 @@ __global__ void __launch_bounds__(kHeadThreads, 5)
 
 }  // namespace
 
-cudaError_t Embed(const int32_t* tokens, int64_t rows, int64_t cols, const bf16* table, float scale, Rows hidden,
+cudaError_t Embed(const int32_t* tokens, int64_t rows, int64_t cols, const bf16* table, float scale, FloatRows hidden,
                   cudaStream_t stream) {
   return LaunchPieces(EmbedPiece{tokens, table, cols, scale}, hidden, rows, cols, Aligned16(table), stream);
 }
 
-cudaError_t AddRmsNorm(Rows hidden, ConstRows delta, float delta_scale, const float* norm, float eps, float x_scale,
-                       Rows x, int64_t rows, int64_t cols, cudaStream_t stream) {
+cudaError_t AddRmsNorm(FloatRows hidden, ConstRows delta, float delta_scale, const float* norm, float eps,
+                       float x_scale, Rows x, int64_t rows, int64_t cols, cudaStream_t stream) {
   if (rows == 0) return cudaSuccess;
   const bool aligned = PiecesAligned(hidden.data, hidden.stride, cols) && Aligned16(norm) &&
                        (delta.data == nullptr || PiecesAligned(delta.data, delta.stride, cols)) &&

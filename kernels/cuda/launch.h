@@ -1,8 +1,8 @@
 // Every CUDA kernel of this backend as a host function: kernels (.cu files) on one side, CudaOps on the other.
 //
 // Each function only enqueues on `stream`, allocates nothing and reads no device memory on the host, so that it can be
-// captured into a CUDA graph. It returns the launch's error; kernels themselves never fail. T is bf16 throughout:
-// activations, keys, values and tiers; states, norms and log-sum-exps are float32. Strides count elements.
+// captured into a CUDA graph. It returns the launch's error; kernels themselves never fail. Activations, keys, values
+// and tiers are bf16; the residual stream, states, norms and log-sum-exps are float32. Strides count elements.
 //
 // Repeats: a captured launch is replayed with other contents behind its device pointers (positions, pages, states,
 // lengths), so grids depend on nothing but what stands in the parameters here. Sequences with rows == 0 are padding:
@@ -50,14 +50,18 @@ struct Rows {
   bf16* data = nullptr;
   int64_t stride = 0;
 };
+struct FloatRows {
+  float* data = nullptr;
+  int64_t stride = 0;
+};
 
 // --- elementwise.cu: embedding, norms, RoPE, activations, gates. All [rows, cols].
 // hidden = table[token] · scale; tokens on the device.
-cudaError_t Embed(const int32_t* tokens, int64_t rows, int64_t cols, const bf16* table, float scale, Rows hidden,
+cudaError_t Embed(const int32_t* tokens, int64_t rows, int64_t cols, const bf16* table, float scale, FloatRows hidden,
                   cudaStream_t stream);
 // hidden += delta_scale · delta (delta.data null: not), then x = RMSNorm(hidden) · norm · x_scale (x.data null: not).
-cudaError_t AddRmsNorm(Rows hidden, ConstRows delta, float delta_scale, const float* norm, float eps, float x_scale,
-                       Rows x, int64_t rows, int64_t cols, cudaStream_t stream);
+cudaError_t AddRmsNorm(FloatRows hidden, ConstRows delta, float delta_scale, const float* norm, float eps,
+                       float x_scale, Rows x, int64_t rows, int64_t cols, cudaStream_t stream);
 // In place on [rows, heads, dim]. norm null: none; theta 0: no RoPE. positions null: row i is at first_position + i.
 cudaError_t HeadNormRope(Rows x, int64_t rows, int64_t heads, int64_t dim, const float* norm, float eps, float theta,
                          const int64_t* positions, int64_t first_position, cudaStream_t stream);

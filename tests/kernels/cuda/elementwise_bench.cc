@@ -26,7 +26,7 @@ T* Upload(const std::vector<T>& values) {
 
 void RowCases(int64_t rows) {
   const std::string at = absl::StrFormat(" %d rows", rows);
-  const double row_bytes = static_cast<double>(rows) * kHidden * sizeof(bf16);
+  const double row_bytes = static_cast<double>(rows) * kHidden * sizeof(bf16);  // of bf16; of float32 twice that
   std::vector<int32_t> ids;
   std::vector<int64_t> places;
   for (int64_t i = 0; i < rows; ++i) {
@@ -37,20 +37,21 @@ void RowCases(int64_t rows) {
   const int64_t* positions = Upload(places);
   static const bf16* const table = BenchArray<bf16>(kVocabulary * kHidden);
   static const float* const norm = BenchArray<float>(kHidden);
-  static bf16* const hidden = BenchArray<bf16>(kSpan * kHidden);
+  static float* const hidden = BenchArray<float>(kSpan * kHidden);
   static bf16* const delta = BenchArray<bf16>(kSpan * kHidden);
   static bf16* const x = BenchArray<bf16>(kSpan * kHidden);
   static bf16* const fused = BenchArray<bf16>(kSpan * kFused);
   static bf16* const gate_up = BenchArray<bf16>(kSpan * 2 * kIntermediate);
   static bf16* const activated = BenchArray<bf16>(kSpan * kIntermediate);
-  const Rows h = {hidden, kHidden}, out = {x, kHidden};
+  const FloatRows h = {hidden, kHidden};
+  const Rows out = {x, kHidden};
 
   auto report = [&](const char* name, double bytes, const std::function<cudaError_t(cudaStream_t)>& launch) {
     Report(name + at, Microseconds([&](int, cudaStream_t stream) { Check(launch(stream)); }), 0, bytes);
   };
-  report("Embed", 2 * row_bytes,
+  report("Embed", 3 * row_bytes,
          [&](cudaStream_t stream) { return Embed(tokens, rows, kHidden, table, 12, h, stream); });
-  report("AddRmsNorm", 4 * row_bytes, [&](cudaStream_t stream) {
+  report("AddRmsNorm", 6 * row_bytes, [&](cudaStream_t stream) {
     return AddRmsNorm(h, {delta, kHidden}, 0.25f, norm, 1e-6f, 1, out, rows, kHidden, stream);
   });
   report("HeadNormRope q", 2 * row_bytes, [&](cudaStream_t stream) {

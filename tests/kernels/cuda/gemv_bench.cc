@@ -23,7 +23,7 @@ void LayerCase(const bf16* weights, int64_t rows) {
   constexpr int64_t kHidden = 4096, kIntermediate = 16384, kFused = 4 * kHidden;
   constexpr int64_t kSize = kHidden * (kFused + kHidden + 3 * kIntermediate);
   const float* norm = BenchArray<float>(kHidden);
-  bf16* hidden = BenchArray<bf16>(rows * kHidden);
+  float* hidden = BenchArray<float>(rows * kHidden);
   bf16* x = BenchArray<bf16>(rows * kHidden);
   bf16* y = BenchArray<bf16>(rows * kHidden);
   bf16* fused = BenchArray<bf16>(rows * kFused);

@@ -124,7 +124,8 @@ TEST_F(CudaGemvTest, ChainsWaitForWhatTheyRead) {
   const std::vector<float> start = Random(rows * width, 1);
   const DeviceArray<bf16> weight(ToBf16(Weights({width, width})));
   const DeviceArray<float> norm(Random(width, 3));
-  const DeviceRows hidden(rows, width, start), x(rows, width), y(rows, width, start);
+  const FloatDeviceRows hidden(rows, width, start);
+  const DeviceRows x(rows, width), y(rows, width, start);
   cudaStream_t stream;
   ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);
   auto run = [&](bool wait) {

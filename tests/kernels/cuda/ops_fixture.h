@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -63,39 +64,57 @@ class OpsArray {
   T* data_;
 };
 
-// OpsRows of bf16 with NaN behind each, which no op may touch.
-class OpsRows {
+// Rows of bf16 (as bits) or float32 with NaN, all bits set, behind each, which no op may touch.
+template <typename T>
+class OpsRowsOf {
  public:
   static constexpr int64_t kPad = 8;
-  OpsRows(Ops& ops, int64_t rows, int64_t cols, const std::vector<float>& values = {})
+  OpsRowsOf(Ops& ops, int64_t rows, int64_t cols, const std::vector<float>& values = {})
       : rows_(rows), cols_(cols), data_(ops, rows * (cols + kPad)) {
     Write(values);
   }
   void Write(const std::vector<float>& values) {
-    std::vector<uint16_t> padded(rows_ * (cols_ + kPad), 0xffff);
-    for (size_t i = 0; i < values.size(); ++i) padded[i / cols_ * (cols_ + kPad) + i % cols_] = ToBits(values[i]);
+    std::vector<T> padded(rows_ * (cols_ + kPad));
+    std::memset(padded.data(), 0xff, padded.size() * sizeof(T));
+    for (size_t i = 0; i < values.size(); ++i) padded[i / cols_ * (cols_ + kPad) + i % cols_] = Of(values[i]);
     data_.Write(padded);
   }
   Matrix matrix() const { return {data_.data(), rows_, cols_, cols_ + kPad}; }
   Matrix columns(int64_t col, int64_t cols) const { return {data_.data() + col, rows_, cols, cols_ + kPad}; }
   std::vector<float> Read() const {
-    const std::vector<uint16_t> padded = data_.Read();
+    const std::vector<T> padded = data_.Read();
     std::vector<float> values;
     for (size_t i = 0; i < padded.size(); ++i) {
       const int64_t col = static_cast<int64_t>(i) % (cols_ + kPad);
       if (col < cols_) {
-        values.push_back(FromBits(padded[i]));
+        values.push_back(Value(padded[i]));
       } else {
-        EXPECT_EQ(padded[i], 0xffff) << "behind row " << i / (cols_ + kPad);
+        EXPECT_EQ(std::memcmp(&padded[i], &kPoison, sizeof(T)), 0) << "behind row " << i / (cols_ + kPad);
       }
     }
     return values;
   }
 
  private:
+  static constexpr uint32_t kPoison = 0xffffffff;
+  static T Of(float value) {
+    if constexpr (std::is_same_v<T, float>)
+      return value;
+    else
+      return ToBits(value);
+  }
+  static float Value(T element) {
+    if constexpr (std::is_same_v<T, float>)
+      return element;
+    else
+      return FromBits(element);
+  }
+
   int64_t rows_, cols_;
-  OpsArray<uint16_t> data_;
+  OpsArray<T> data_;
 };
+using OpsRows = OpsRowsOf<uint16_t>;
+using FloatOpsRows = OpsRowsOf<float>;
 
 // As far apart as one rounding to bf16 and float32 sums in another order may bring them.
 inline void ExpectClose(const std::vector<float>& got, const std::vector<float>& want, float absolute = 4e-3f) {

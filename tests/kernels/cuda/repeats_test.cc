@@ -52,7 +52,9 @@ class Step {
       : ops_(ops),
         embedding_(RandomWeights(kVocab, kHidden, 1)),
         projection_(RandomWeights(kQ + 2 * kKv, kHidden, 2)),
+        norm_(ops, std::vector<float>(kHidden, 1.0f)),
         hidden_(ops, rows, kHidden),
+        normed_(ops, rows, kHidden),
         projected_(ops, rows, kQ + 2 * kKv),
         attended_(ops, rows, kQ, std::vector<float>(rows * kQ, 0.0f)),
         chosen_(ops, rows, kQ, std::vector<float>(rows * kQ, 0.0f)),
@@ -77,7 +79,8 @@ class Step {
     }
     const Matrix q = projected_.columns(0, kQ), k = projected_.columns(kQ, kKv), v = projected_.columns(kQ + kKv, kKv);
     RETURN_IF_ERROR(ops_.Embed(tokens, *embedding_, 2, hidden_.matrix()));
-    RETURN_IF_ERROR(ops_.MatMul(hidden_.matrix(), *projection_, nullptr, projected_.matrix()));
+    RETURN_IF_ERROR(ops_.AddRmsNorm(hidden_.matrix(), {}, 1, norm_.data(), kEps, 1, normed_.matrix()));
+    RETURN_IF_ERROR(ops_.MatMul(normed_.matrix(), *projection_, nullptr, projected_.matrix()));
     RETURN_IF_ERROR(ops_.HeadNormRope(q, kDim, nullptr, kEps, 10000, positions));
     RETURN_IF_ERROR(ops_.AppendKv(Sparse(), k, v, sparse));
     RETURN_IF_ERROR(ops_.PoolTiers(Sparse(), sparse));
@@ -89,7 +92,7 @@ class Step {
   // Some of them only.
   absl::Status RunOther(const std::vector<Entry>& batch) {
     RETURN_IF_ERROR(ops_.Embed(std::vector<int32_t>(batch.size(), 1), *embedding_, 2, hidden_.matrix()));
-    return ops_.SiluMul(hidden_.matrix(), attended_.columns(0, kHidden / 2));
+    return ops_.SiluMul(normed_.matrix(), attended_.columns(0, kHidden / 2));
   }
   absl::Status RunFewer(const std::vector<Entry>& batch) {
     return ops_.Embed(std::vector<int32_t>(batch.size(), 1), *embedding_, 2, hidden_.matrix());
@@ -112,7 +115,9 @@ class Step {
 
   Ops& ops_;
   std::unique_ptr<Weight> embedding_, projection_;
-  OpsRows hidden_, projected_, attended_, chosen_, mixed_;
+  OpsArray<float> norm_;
+  FloatOpsRows hidden_;
+  OpsRows normed_, projected_, attended_, chosen_, mixed_;
   OpsArray<int32_t> blocks_;
 };
 
