@@ -12,6 +12,7 @@ constexpr unsigned kSleepingEvent = cudaEventBlockingSync | cudaEventDisableTimi
 
 std::shared_ptr<Event> CudaEvent::Record(int device, cudaStream_t stream, std::shared_ptr<FaultLatch> faults) {
   std::shared_ptr<CudaEvent> event(new CudaEvent(device, std::move(faults)));
+  event->ops_before_ = event->faults_->queued();
   cudaError_t error = cudaSetDevice(device);
   if (error == cudaSuccess) error = cudaEventCreateWithFlags(&event->event_, kSleepingEvent);
   if (error == cudaSuccess) error = cudaEventRecord(event->event_, stream);
@@ -28,7 +29,9 @@ CudaEvent::~CudaEvent() {
 absl::Status CudaEvent::Wait() {
   RETURN_IF_ERROR(recorded_);
   RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "wait for an event"));
-  return faults_->Check(cudaEventSynchronize(event_), "wait for an event");
+  RETURN_IF_ERROR(faults_->Check(cudaEventSynchronize(event_), "wait for an event"));
+  faults_->Settle(ops_before_);
+  return absl::OkStatus();
 }
 
 bool CudaEvent::Done() {
@@ -40,10 +43,10 @@ bool CudaEvent::Done() {
 }
 
 absl::StatusOr<std::unique_ptr<Copier>> CudaCopier::Create(int device, std::shared_ptr<FaultLatch> faults) {
-  RETURN_IF_ERROR(CudaStatus(cudaSetDevice(device), "set the device"));
-  std::unique_ptr<CudaCopier> copier(new CudaCopier(device, std::move(faults)));
-  RETURN_IF_ERROR(CudaStatus(cudaStreamCreateWithFlags(&copier->stream_, cudaStreamNonBlocking), "create a stream"));
-  RETURN_IF_ERROR(CudaStatus(cudaEventCreateWithFlags(&copier->finished_, kSleepingEvent), "create an event"));
+  RETURN_IF_ERROR(faults->Check(cudaSetDevice(device), "set the device"));
+  std::unique_ptr<CudaCopier> copier(new CudaCopier(device, faults));
+  RETURN_IF_ERROR(faults->Check(cudaStreamCreateWithFlags(&copier->stream_, cudaStreamNonBlocking), "create a stream"));
+  RETURN_IF_ERROR(faults->Check(cudaEventCreateWithFlags(&copier->finished_, kSleepingEvent), "create an event"));
   ASSIGN_OR_RETURN(copier->staged_, StagedCopy::Create(copier->stream_, copier->faults_));
   return copier;
 }

@@ -31,6 +31,7 @@ class CudaEvent : public Event {
 
   int device_;
   std::shared_ptr<FaultLatch> faults_;
+  uint64_t ops_before_ = 0;  // queued
   absl::Status recorded_;
   cudaEvent_t event_ = nullptr;
 };
