@@ -14,7 +14,8 @@ cd "$build/bin"
 # Programs, plugins, and the tests and benchmarks of CUDA.
 files=("${@:3}")
 [ ${#files[@]} -gt 0 ] || files=(salamander salamander-router salamander-prefill-worker salamander-decode-worker
-  salamander-worker libsalamander_sentencepiece.so libsalamander_cuda.so libcuda_plugin_of_another_build.so cuda_*
+  salamander-worker libsalamander_sentencepiece.so libsalamander_cuda.so libsalamander_faulty_device.so
+  libcuda_plugin_of_another_build.so cuda_*
   engine_cuda_golden_test)
 for file in "${files[@]}"; do
   [ -f "$file" ] && cp "$file" "$out/bin/"
