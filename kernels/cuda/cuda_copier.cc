@@ -58,23 +58,22 @@ CudaCopier::~CudaCopier() {
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
-absl::Status CudaCopier::Finish(const char* what) {
-  RETURN_IF_ERROR(faults_->Check(cudaEventRecord(finished_, stream_), what));
-  return faults_->Check(cudaEventSynchronize(finished_), what);
+absl::Status CudaCopier::Wait() {
+  RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "wait for copies"));
+  RETURN_IF_ERROR(faults_->Check(cudaEventRecord(finished_, stream_), "wait for copies"));
+  return faults_->Check(cudaEventSynchronize(finished_), "wait for copies");
 }
 
 absl::Status CudaCopier::ToHost(void* to_host, const void* from, int64_t bytes) {
   if (bytes == 0) return absl::OkStatus();
   RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "copy to host"));
-  RETURN_IF_ERROR(staged_->ToHost(to_host, from, bytes));
-  return Finish("copy to host");
+  return staged_->ToHost(to_host, from, bytes);
 }
 
 absl::Status CudaCopier::ToDevice(void* to, const void* from_host, int64_t bytes) {
   if (bytes == 0) return absl::OkStatus();
   RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "copy to device"));
-  RETURN_IF_ERROR(staged_->ToDevice(to, from_host, bytes));
-  return Finish("copy to device");
+  return staged_->ToDevice(to, from_host, bytes);
 }
 
 absl::Status CudaCopier::OnDevice(void* to, const void* from, int64_t bytes) {
@@ -83,8 +82,7 @@ absl::Status CudaCopier::OnDevice(void* to, const void* from, int64_t bytes) {
   cudaPointerAttributes source;
   RETURN_IF_ERROR(faults_->Check(cudaPointerGetAttributes(&source, from), "copy on device"));
   if (source.device != device_ && source.device != open_peer_) RETURN_IF_ERROR(OpenPeer(source.device));
-  RETURN_IF_ERROR(faults_->Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "copy on device"));
-  return Finish("copy on device");
+  return faults_->Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "copy on device");
 }
 
 absl::Status CudaCopier::OpenPeer(int peer) {

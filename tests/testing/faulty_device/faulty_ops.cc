@@ -149,6 +149,10 @@ class FaultyCopier final : public kernels::Copier {
     RETURN_IF_ERROR(Device());
     return real_->OnDevice(to, from, bytes);
   }
+  absl::Status Wait() override {
+    RETURN_IF_ERROR(Device());
+    return real_->Wait();
+  }
 
  private:
   const std::unique_ptr<kernels::Copier> real_;
