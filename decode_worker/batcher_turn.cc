@@ -66,7 +66,6 @@ bool Batcher::ExtendTiers() {
       request->tiers.Advance();
     } else {
       requests_->Close(*request, Annotate(made, absl::StrCat("tiers of layer ", piece->layer)), "failed");
-      host_->ReportFailure(made);
     }
     return true;
   }
@@ -118,7 +117,6 @@ void Batcher::Join() {
   std::vector<const float*> rows;
   for (const Request* request : joining) rows.push_back(request->reservation->hidden.data());
   const absl::StatusOr<absl::Span<const float>> logits = forward_->LogitsOf(rows);
-  host_->ReportFailure(logits.status());
   const int64_t vocab_size = host_->model().config().vocab_size;
   for (size_t i = 0; i < joining.size(); ++i) {
     if (logits.ok()) {
@@ -143,7 +141,6 @@ void Batcher::Step() {
   metrics_.step_seconds.Observe(seconds);
   metrics_.batch_size.Observe(static_cast<double>(rows.size()));
   load_.tokens_per_second.Add(static_cast<int64_t>(rows.size()), seconds);
-  host_->ReportFailure(logits.status());
   const int64_t vocab_size = host_->model().config().vocab_size;
   for (size_t i = 0; i < stepped.size(); ++i) {
     if (logits.ok()) {

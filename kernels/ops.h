@@ -70,9 +70,10 @@ class Event {
   virtual bool Done() = 0;
 };
 
-// Copies beside the queue of an Ops, from any one thread at a time. Every call blocks until its bytes are there, and
-// is not ordered with queued ops: wait for an Event before reading what an op writes; an op called after a copy sees
-// it. Outlived by its Ops.
+// Copies beside the queue of an Ops, from any one thread at a time. They begin at once and may go on until Wait, side
+// by side; until then neither end may change. They are not ordered with queued ops: wait for an Event before reading
+// what an op writes; an op called after Wait sees what was copied. Host memory of AllocateHost is fastest. Outlived by
+// its Ops.
 class Copier {
  public:
   virtual ~Copier() = default;
@@ -80,6 +81,8 @@ class Copier {
   virtual absl::Status ToDevice(void* to, const void* from_host, int64_t bytes) = 0;
   // Both from Allocate(), `from` also from that of another Ops of the same backend.
   virtual absl::Status OnDevice(void* to, const void* from, int64_t bytes) = 0;
+  // Blocks until all bytes are there, or never will be. Also after a failure of one of the others.
+  virtual absl::Status Wait() = 0;
 };
 
 // The rows of one sequence inside a batch: rows [row, row + rows) are its tokens at positions [position, …).
@@ -154,7 +157,8 @@ class Ops {
   virtual absl::StatusOr<int64_t> MemoryBytes() = 0;
   // Whether the host may read and write device memory directly.
   virtual bool host_memory() const = 0;
-  // Host memory that copies are fastest to and from, 64-byte aligned. RESOURCE_EXHAUSTED when there is none.
+  // Host memory that copies are fastest to and from, 64-byte aligned. RESOURCE_EXHAUSTED when there is none. Both take
+  // their time on a GPU. Any thread.
   virtual absl::StatusOr<void*> AllocateHost(int64_t bytes) = 0;
   virtual void FreeHost(void* memory) = 0;
 

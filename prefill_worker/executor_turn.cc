@@ -65,7 +65,6 @@ void Executor::StepSpan(Request& request, size_t position) {
   }
   if (!status.ok()) {
     requests_->Close(request, Annotate(status, absl::StrCat("span ", span.index, ", layer ", layer)), "failed");
-    host_->ReportFailure(status);
     return;
   }
   ReportProgress(request, span);

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Packs programs, GPU tests and benchmarks with the libraries they need into one folder that runs on any x86-64 Linux
-# with glibc 2.36 or later and, for CUDA, a driver and cuBLAS 13. Usage: tools/bundle.sh BUILD_FOLDER OUT_FOLDER
+# with glibc 2.36 or later and, for CUDA, a driver and cuBLAS 13. Usage: tools/bundle.sh BUILD_FOLDER OUT_FOLDER [FILE…]
+# FILE…: of BUILD_FOLDER/bin, these only; a build with -DSALAMANDER_CUDA_LINEINFO=ON has room for its tests alone:
+#   tools/bundle.sh build-lineinfo OUT libsalamander_cuda.so cuda_{attend,lightning,select}_test
 set -euo pipefail
 build=$(realpath "$1") out=$(realpath -m "$2")
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -10,8 +12,12 @@ rm -rf "$out"
 mkdir -p "$out/bin" "$out/lib" "$out/tests/data"
 cd "$build/bin"
 # Programs, plugins, and the tests and benchmarks of CUDA.
-for file in salamander salamander-router salamander-prefill-worker salamander-decode-worker salamander-worker \
-  libsalamander_sentencepiece.so libsalamander_cuda.so libcuda_plugin_of_another_build.so cuda_* engine_cuda_golden_test; do
+files=("${@:3}")
+[ ${#files[@]} -gt 0 ] || files=(salamander salamander-router salamander-prefill-worker salamander-decode-worker
+  salamander-worker libsalamander_sentencepiece.so libsalamander_cuda.so libsalamander_faulty_device.so
+  libcuda_plugin_of_another_build.so cuda_*
+  engine_cuda_golden_test)
+for file in "${files[@]}"; do
   [ -f "$file" ] && cp "$file" "$out/bin/"
 done
 # The C and C++ runtimes are the machine's own, and so is CUDA: libcublasLt alone is ten times the limit. oneDNN serves

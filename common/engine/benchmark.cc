@@ -197,8 +197,10 @@ absl::StatusOr<DeviceRates> MeasureRates(kernels::Ops& ops, MemoryLedger& ledger
   RETURN_IF_ERROR(ops.Zero(from.data(), bytes));
   RETURN_IF_ERROR(ops.Synchronize());
   ASSIGN_OR_RETURN(const auto copier, ops.NewCopier());
-  ASSIGN_OR_RETURN(const double seconds,
-                   BestSeconds(ops, [&] { return copier->OnDevice(to.data(), from.data(), bytes); }));
+  ASSIGN_OR_RETURN(const double seconds, BestSeconds(ops, [&]() -> absl::Status {
+                     RETURN_IF_ERROR(copier->OnDevice(to.data(), from.data(), bytes));
+                     return copier->Wait();
+                   }));
   rates.bytes_per_second = 2 * static_cast<double>(bytes) / seconds;
   return rates;
 }
@@ -250,8 +252,10 @@ absl::StatusOr<std::unique_ptr<Sequence>> DecodeBenchmark::CopyOfContext() {
     for (size_t i = 0; i < from.size(); ++i) {
       RETURN_IF_ERROR(copier_->OnDevice(to[i].data(), from[i].data(), static_cast<int64_t>(from[i].size())));
     }
+    RETURN_IF_ERROR(copier_->Wait());
     RETURN_IF_ERROR(copy->ExtendTiers(layer, context_));
   }
+  RETURN_IF_ERROR(copier_->Wait());
   return copy;
 }
 

@@ -29,7 +29,7 @@ struct WorkerOptions {
   std::string ucx_net_devices;  // UCX_NET_DEVICES
   // When set, each request's received items are written there as REQUEST.safetensors before decoding (decode workers).
   std::string capture_dir;
-  // The worker cannot go on (a router refused it): called once, from an internal thread.
+  // The worker cannot go on (a router refused it, its GPU failed): called from an internal thread, perhaps again.
   std::function<void(absl::Status)> on_fatal;
 };
 

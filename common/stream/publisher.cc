@@ -48,8 +48,8 @@ struct Job {
   int64_t raw_bytes = 0;
   int64_t outstanding = 0;  // this job's part of Publisher::outstanding_bytes
   MemoryLedger::Hold raw_hold, hold;
-  std::unique_ptr<std::byte[]> raw;  // of a device's item, until it is encoded
-  std::unique_ptr<std::byte[]> memory;
+  HostBuffer raw;  // of a device's item, until it is encoded
+  HostBuffer memory;
   absl::Span<const std::byte> encoded;  // in `memory`, or `raw`, or the source itself
   uint64_t checksum = 0;
 
@@ -281,7 +281,7 @@ absl::Status Publisher::Impl::EncodeJob(Job& job) {
   std::vector<absl::Span<const std::byte>> runs = item.source.runs;
   if (item.source.memory != nullptr) {
     ASSIGN_OR_RETURN(job.raw_hold, ledger->Take(MemoryOwner::kInTransfer, job.raw_bytes));
-    job.raw.reset(new std::byte[job.raw_bytes]);
+    job.raw = NewHostBuffer(item.source.memory, job.raw_bytes);
     RETURN_IF_ERROR(CopyRuns(runs, item.source.memory, {absl::MakeSpan(job.raw.get(), job.raw_bytes)}, nullptr));
     runs = {absl::MakeConstSpan(job.raw.get(), job.raw_bytes)};
   }
@@ -291,7 +291,7 @@ absl::Status Publisher::Impl::EncodeJob(Job& job) {
   }
   const int64_t most = MaxEncodedBytes(item.codec, item.shape, job.raw_bytes);
   ASSIGN_OR_RETURN(job.hold, ledger->Take(MemoryOwner::kInTransfer, most));
-  job.memory.reset(new std::byte[most]);
+  job.memory = NewHostBuffer(item.source.memory, most);
   ASSIGN_OR_RETURN(const int64_t bytes, Encode(item.codec, item.shape, runs, absl::MakeSpan(job.memory.get(), most)));
   job.encoded = absl::MakeConstSpan(job.memory.get(), bytes);
   job.raw.reset();

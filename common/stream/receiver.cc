@@ -205,17 +205,18 @@ std::shared_ptr<Subscription::Core> Receiver::Impl::Find(const v1::ItemHeader& h
 void Receiver::Impl::Stage(const ArrivalPtr& arrival) {
   arrival->payload_bytes = static_cast<int64_t>(arrival->message->payload_bytes());
   // What is decoded for a device needs a place in the host's memory too.
-  const bool decoded_here = arrival->core != nullptr && arrival->header.codec() != v1::CODEC_RAW &&
-                            arrival->core->table.item(arrival->index).memory != nullptr;
+  ItemMemory* const memory = arrival->core != nullptr ? arrival->core->table.item(arrival->index).memory : nullptr;
+  const bool decoded_here = memory != nullptr && arrival->header.codec() != v1::CODEC_RAW;
   const int64_t bytes = arrival->payload_bytes + (decoded_here ? arrival->header.raw_bytes() : 0);
-  staging->Ask(
-      arrival->core.get(), bytes, [self = shared_from_this(), arrival](std::unique_ptr<Staging::Buffer> buffer) {
-        const std::unique_ptr<transport::IncomingMessage> message = std::move(arrival->message);
-        const bool closed = arrival->core != nullptr && !Gate::Pass(arrival->core->gate);
-        if (buffer == nullptr || closed) return message->Refuse();
-        arrival->buffer = std::move(buffer);
-        message->Receive(arrival->payload(), [self, arrival](absl::Status status) { self->Received(arrival, status); });
-      });
+  staging->Ask(arrival->core.get(), memory, bytes,
+               [self = shared_from_this(), arrival](std::unique_ptr<Staging::Buffer> buffer) {
+                 const std::unique_ptr<transport::IncomingMessage> message = std::move(arrival->message);
+                 const bool closed = arrival->core != nullptr && !Gate::Pass(arrival->core->gate);
+                 if (buffer == nullptr || closed) return message->Refuse();
+                 arrival->buffer = std::move(buffer);
+                 message->Receive(arrival->payload(),
+                                  [self, arrival](absl::Status status) { self->Received(arrival, status); });
+               });
 }
 
 void Receiver::Impl::Received(const ArrivalPtr& arrival, const absl::Status& status) {

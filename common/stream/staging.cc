@@ -5,8 +5,8 @@
 
 namespace salamander::stream {
 
-Staging::Buffer::Buffer(std::shared_ptr<Staging> staging, uint64_t id, int64_t bytes)
-    : staging_(std::move(staging)), id_(id), bytes_(bytes), memory_(new std::byte[bytes]) {}
+Staging::Buffer::Buffer(std::shared_ptr<Staging> staging, uint64_t id, ItemMemory* memory, int64_t bytes)
+    : staging_(std::move(staging)), id_(id), bytes_(bytes), memory_(NewHostBuffer(memory, bytes)) {}
 
 Staging::Buffer::~Buffer() {
   memory_.reset();  // Before the ledger hears of it.
@@ -16,10 +16,10 @@ Staging::Buffer::~Buffer() {
 Staging::Staging(int64_t budget_bytes, MemoryLedger* ledger, std::function<void()> retry_later)
     : budget_(budget_bytes), ledger_(ledger), retry_later_(std::move(retry_later)) {}
 
-void Staging::Ask(const void* owner, int64_t bytes, Grant grant) {
+void Staging::Ask(const void* owner, ItemMemory* memory, int64_t bytes, Grant grant) {
   {
     std::lock_guard lock(mutex_);
-    waiting_.push_back(Waiter{owner, bytes, std::move(grant)});
+    waiting_.push_back(Waiter{owner, memory, bytes, std::move(grant)});
   }
   Serve();
 }
@@ -74,6 +74,7 @@ void Staging::Free(uint64_t id) {
 void Staging::Serve() {
   while (true) {
     Grant grant;
+    ItemMemory* memory = nullptr;
     uint64_t id = 0;
     int64_t bytes = 0;
     {
@@ -89,6 +90,7 @@ void Staging::Serve() {
           return retry_later_();
         }
         id = next_id_++;
+        memory = first.memory;
         bytes = first.bytes;
         used_ += bytes;
         holds_.emplace(id, *std::move(hold));
@@ -96,7 +98,7 @@ void Staging::Serve() {
       grant = std::move(first.grant);
       waiting_.pop_front();
     }
-    grant(id == 0 ? nullptr : std::make_unique<Buffer>(shared_from_this(), id, bytes));
+    grant(id == 0 ? nullptr : std::make_unique<Buffer>(shared_from_this(), id, memory, bytes));
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include "absl/types/span.h"
 #include "common/base/memory_ledger.h"
+#include "common/stream/item_memory.h"
 
 namespace salamander::stream {
 
@@ -22,7 +23,7 @@ class Staging : public std::enable_shared_from_this<Staging> {
   // A piece. Freed, which may serve the next in the queue, with the object.
   class Buffer {
    public:
-    Buffer(std::shared_ptr<Staging> staging, uint64_t id, int64_t bytes);
+    Buffer(std::shared_ptr<Staging> staging, uint64_t id, ItemMemory* memory, int64_t bytes);
     ~Buffer();
     Buffer(const Buffer&) = delete;
     Buffer& operator=(const Buffer&) = delete;
@@ -32,7 +33,7 @@ class Staging : public std::enable_shared_from_this<Staging> {
     const std::shared_ptr<Staging> staging_;
     const uint64_t id_;
     const int64_t bytes_;
-    std::unique_ptr<std::byte[]> memory_;
+    HostBuffer memory_;
   };
   // Gets the piece, or null if Drop or Close came first.
   using Grant = std::function<void(std::unique_ptr<Buffer>)>;
@@ -42,8 +43,8 @@ class Staging : public std::enable_shared_from_this<Staging> {
   Staging(int64_t budget_bytes, MemoryLedger* ledger, std::function<void()> retry_later);
 
   // Grants now or, in order of asking, when there is room. A piece larger than the budget is granted alone.
-  // `owner` is a key for Drop.
-  void Ask(const void* owner, int64_t bytes, Grant grant);
+  // `owner` is a key for Drop; `memory`, which items in the piece are for, outlives the piece.
+  void Ask(const void* owner, ItemMemory* memory, int64_t bytes, Grant grant);
   // Grants null to all that wait with this key.
   void Drop(const void* owner);
   void Retry();
@@ -54,6 +55,7 @@ class Staging : public std::enable_shared_from_this<Staging> {
  private:
   struct Waiter {
     const void* owner;
+    ItemMemory* memory;
     int64_t bytes;
     Grant grant;
   };

@@ -6,20 +6,18 @@
 
 namespace salamander::worker {
 
-absl::Status DeviceMemory::ToHost(std::byte* to, const std::byte* from_device, int64_t bytes) {
-  return With([&](kernels::Copier& copier) { return copier.ToHost(to, from_device, bytes); });
-}
+using kernels::Copier;
+using stream::MemoryCopy;
 
-absl::Status DeviceMemory::ToDevice(std::byte* to_device, const std::byte* from, int64_t bytes) {
-  return With([&](kernels::Copier& copier) { return copier.ToDevice(to_device, from, bytes); });
-}
+absl::Status DeviceMemory::ToHost(absl::Span<const MemoryCopy> copies) { return Copy(copies, &Copier::ToHost); }
 
-absl::Status DeviceMemory::OnDevice(std::byte* to_device, const std::byte* from_device, int64_t bytes) {
-  return With([&](kernels::Copier& copier) { return copier.OnDevice(to_device, from_device, bytes); });
-}
+absl::Status DeviceMemory::ToDevice(absl::Span<const MemoryCopy> copies) { return Copy(copies, &Copier::ToDevice); }
 
-absl::Status DeviceMemory::With(absl::FunctionRef<absl::Status(kernels::Copier&)> copy) {
-  std::unique_ptr<kernels::Copier> copier;
+absl::Status DeviceMemory::OnDevice(absl::Span<const MemoryCopy> copies) { return Copy(copies, &Copier::OnDevice); }
+
+absl::Status DeviceMemory::Copy(absl::Span<const MemoryCopy> copies,
+                                absl::Status (Copier::*begin)(void*, const void*, int64_t)) {
+  std::unique_ptr<Copier> copier;
   {
     std::lock_guard lock(mutex_);
     if (!idle_.empty()) {
@@ -30,10 +28,15 @@ absl::Status DeviceMemory::With(absl::FunctionRef<absl::Status(kernels::Copier&)
   if (copier == nullptr) {
     ASSIGN_OR_RETURN(copier, ops_->NewCopier());
   }
-  const absl::Status status = copy(*copier);
+  absl::Status status;
+  for (size_t i = 0; i < copies.size() && status.ok(); ++i) {
+    status = ((*copier).*begin)(copies[i].to, copies[i].from, copies[i].bytes);
+  }
+  // Also those that began before one failed: their memory is no longer theirs when this returns.
+  const absl::Status waited = copier->Wait();
   std::lock_guard lock(mutex_);
   idle_.push_back(std::move(copier));
-  return status;
+  return status.ok() ? waited : status;
 }
 
 }  // namespace salamander::worker

@@ -8,9 +8,10 @@
 #include <mutex>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "common/stream/item_memory.h"
+#include "common/worker/host_pool.h"
 #include "kernels/ops.h"
 
 namespace salamander::worker {
@@ -19,16 +20,21 @@ namespace salamander::worker {
 class DeviceMemory final : public stream::ItemMemory {
  public:
   // `ops` outlives it.
-  explicit DeviceMemory(kernels::Ops* ops) : ops_(ops) {}
+  explicit DeviceMemory(kernels::Ops* ops) : ops_(ops), host_(ops) {}
 
-  absl::Status ToHost(std::byte* to, const std::byte* from_device, int64_t bytes) override;
-  absl::Status ToDevice(std::byte* to_device, const std::byte* from, int64_t bytes) override;
-  absl::Status OnDevice(std::byte* to_device, const std::byte* from_device, int64_t bytes) override;
+  absl::Status ToHost(absl::Span<const stream::MemoryCopy> copies) override;
+  absl::Status ToDevice(absl::Span<const stream::MemoryCopy> copies) override;
+  absl::Status OnDevice(absl::Span<const stream::MemoryCopy> copies) override;
+  std::byte* AllocateHost(int64_t bytes) override { return host_.Take(bytes); }
+  void FreeHost(std::byte* memory, int64_t bytes) override { host_.Give(memory, bytes); }
 
  private:
-  absl::Status With(absl::FunctionRef<absl::Status(kernels::Copier&)> copy);
+  // All copies by one copier, and then waits.
+  absl::Status Copy(absl::Span<const stream::MemoryCopy> copies,
+                    absl::Status (kernels::Copier::*begin)(void*, const void*, int64_t));
 
   kernels::Ops* const ops_;
+  HostPool host_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<kernels::Copier>> idle_;
 };

@@ -48,9 +48,10 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions&
   return host;
 }
 
-void Host::ReportFailure(const absl::Status& status) const {
-  const bool of_device = !ops().host_memory() && absl::IsInternal(status);
-  if (of_device && options.on_fatal) options.on_fatal(status);
+absl::Status Host::ReportFailure(const absl::Status& status) const {
+  if (ops().host_memory() || !absl::IsInternal(status)) return status;
+  if (options.on_fatal) options.on_fatal(status);
+  return absl::UnavailableError(status.message());
 }
 
 v1::WorkerHello Host::Hello(const std::string& grpc_address) const {

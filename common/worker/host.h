@@ -44,8 +44,9 @@ struct Host {
   kernels::Ops& ops() const { return *queue.ops; }
   const engine::Model& model() const { return *queue.model; }
 
-  // A worker whose GPU failed cannot go on: its process ends, saying why.
-  void ReportFailure(const absl::Status& status) const;
+  // What a request that ends with `status` is told. INTERNAL of a GPU's worker means that the GPU has failed: the
+  // worker cannot go on, its process ends, saying why, and the request is UNAVAILABLE here, as others can do it.
+  absl::Status ReportFailure(const absl::Status& status) const;
 
   // Takes a queue of `device` and opens the transport (`given`, or UCX by the options). `role` goes into the default
   // name and the metrics' names.

@@ -114,7 +114,8 @@ class RequestTable final : public RequestTableBase {
   RequestMemory& memory() { return memory_; }
   // False, and nothing happens, if `event` has no meaning in the request's state.
   bool Transition(Request& request, RequestEvent event, const std::string& why);
-  // Finishes the stream with `status` and gives the memory back as soon as nothing uses it.
+  // Finishes the stream with `status` and gives the memory back as soon as nothing uses it. A failure of the device, by
+  // whomever it was met, takes the worker down from here.
   void Close(Request& request, const absl::Status& status, const std::string& outcome);
   // A closing request's last send may have ended.
   void RetireIfIdle(Request& request);
@@ -187,7 +188,8 @@ bool RequestTable<Request>::Transition(Request& request, RequestEvent event, con
 template <typename Request>
 void RequestTable<Request>::Close(Request& request, const absl::Status& status, const std::string& outcome) {
   if (!Transition(request, RequestEvent::kReleased, status.ok() ? "done" : status.ToString())) return;
-  if (request.stream != nullptr) request.stream->Finish(status);
+  const absl::Status told = host_->ReportFailure(status);
+  if (request.stream != nullptr) request.stream->Finish(told);
   Finished(outcome).Increment();
   hooks_->OnClose(request);
   RetireIfIdle(request);
@@ -225,10 +227,11 @@ double RequestTable<Request>::EndOverdue() {
 template <typename Request>
 absl::StatusOr<v1::ReserveResponse> RequestTable<Request>::DoReserve(const v1::ReserveRequest& request) {
   RETURN_IF_ERROR(CheckReserve(request));
-  ASSIGN_OR_RETURN(std::unique_ptr<Request> admitted, hooks_->Admit(request));
+  absl::StatusOr<std::unique_ptr<Request>> admitted = hooks_->Admit(request);
+  if (!admitted.ok()) return host_->ReportFailure(admitted.status());
   live_.Add(1);
-  const uint64_t epoch = admitted->epoch;
-  requests_[epoch] = std::move(admitted);
+  const uint64_t epoch = (*admitted)->epoch;
+  requests_[epoch] = *std::move(admitted);
   return Granted(epoch);
 }
 

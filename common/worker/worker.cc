@@ -53,6 +53,17 @@ void Worker::Drain(double grace_seconds) {
   requests.live().WaitForZero();
 }
 
+void Worker::Abort(const absl::Status& why) {
+  constexpr double kLastWordsSeconds = 1;
+  draining_ = true;
+  server_->SetServing(false);
+  membership_.Beat();
+  role_->requests().EndAll(
+      absl::UnavailableError(absl::StrCat("worker ", host_->name, " cannot go on: ", why.message())));
+  // The statuses of streams are on their way once no call is running.
+  server_->Shutdown(kLastWordsSeconds);
+}
+
 v1::WorkerHello Worker::Hello() const {
   v1::WorkerHello hello = host_->Hello(server_->address());
   hello.set_role(role_->requests().role());

@@ -51,6 +51,9 @@ class Worker {
   MemoryLedger::Snapshot memory() const { return host_->ledger().Read(); }
   // Readiness off, no new reservations; returns when running requests ended or the grace is over (they then end).
   void Drain(double grace_seconds);
+  // It cannot go on: every request ends with UNAVAILABLE and `why`. Returns when all that was told is under way to the
+  // routers, or after a second.
+  void Abort(const absl::Status& why);
 
  private:
   explicit Worker(std::unique_ptr<Host> host) : host_(std::move(host)) {}

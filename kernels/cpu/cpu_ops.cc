@@ -38,6 +38,7 @@ class CpuCopier : public Copier {
   absl::Status ToHost(void* to_host, const void* from, int64_t bytes) override { return Copy(to_host, from, bytes); }
   absl::Status ToDevice(void* to, const void* from_host, int64_t bytes) override { return Copy(to, from_host, bytes); }
   absl::Status OnDevice(void* to, const void* from, int64_t bytes) override { return Copy(to, from, bytes); }
+  absl::Status Wait() override { return absl::OkStatus(); }
 
  private:
   static absl::Status Copy(void* to, const void* from, int64_t bytes) {

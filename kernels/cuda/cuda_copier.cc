@@ -12,6 +12,7 @@ constexpr unsigned kSleepingEvent = cudaEventBlockingSync | cudaEventDisableTimi
 
 std::shared_ptr<Event> CudaEvent::Record(int device, cudaStream_t stream, std::shared_ptr<FaultLatch> faults) {
   std::shared_ptr<CudaEvent> event(new CudaEvent(device, std::move(faults)));
+  event->ops_before_ = event->faults_->queued();
   cudaError_t error = cudaSetDevice(device);
   if (error == cudaSuccess) error = cudaEventCreateWithFlags(&event->event_, kSleepingEvent);
   if (error == cudaSuccess) error = cudaEventRecord(event->event_, stream);
@@ -28,7 +29,9 @@ CudaEvent::~CudaEvent() {
 absl::Status CudaEvent::Wait() {
   RETURN_IF_ERROR(recorded_);
   RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "wait for an event"));
-  return faults_->Check(cudaEventSynchronize(event_), "wait for an event");
+  RETURN_IF_ERROR(faults_->Check(cudaEventSynchronize(event_), "wait for an event"));
+  faults_->Settle(ops_before_);
+  return absl::OkStatus();
 }
 
 bool CudaEvent::Done() {
@@ -40,10 +43,10 @@ bool CudaEvent::Done() {
 }
 
 absl::StatusOr<std::unique_ptr<Copier>> CudaCopier::Create(int device, std::shared_ptr<FaultLatch> faults) {
-  RETURN_IF_ERROR(CudaStatus(cudaSetDevice(device), "set the device"));
-  std::unique_ptr<CudaCopier> copier(new CudaCopier(device, std::move(faults)));
-  RETURN_IF_ERROR(CudaStatus(cudaStreamCreateWithFlags(&copier->stream_, cudaStreamNonBlocking), "create a stream"));
-  RETURN_IF_ERROR(CudaStatus(cudaEventCreateWithFlags(&copier->finished_, kSleepingEvent), "create an event"));
+  RETURN_IF_ERROR(faults->Check(cudaSetDevice(device), "set the device"));
+  std::unique_ptr<CudaCopier> copier(new CudaCopier(device, faults));
+  RETURN_IF_ERROR(faults->Check(cudaStreamCreateWithFlags(&copier->stream_, cudaStreamNonBlocking), "create a stream"));
+  RETURN_IF_ERROR(faults->Check(cudaEventCreateWithFlags(&copier->finished_, kSleepingEvent), "create an event"));
   ASSIGN_OR_RETURN(copier->staged_, StagedCopy::Create(copier->stream_, copier->faults_));
   return copier;
 }
@@ -55,23 +58,22 @@ CudaCopier::~CudaCopier() {
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
-absl::Status CudaCopier::Finish(const char* what) {
-  RETURN_IF_ERROR(faults_->Check(cudaEventRecord(finished_, stream_), what));
-  return faults_->Check(cudaEventSynchronize(finished_), what);
+absl::Status CudaCopier::Wait() {
+  RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "wait for copies"));
+  RETURN_IF_ERROR(faults_->Check(cudaEventRecord(finished_, stream_), "wait for copies"));
+  return faults_->Check(cudaEventSynchronize(finished_), "wait for copies");
 }
 
 absl::Status CudaCopier::ToHost(void* to_host, const void* from, int64_t bytes) {
   if (bytes == 0) return absl::OkStatus();
   RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "copy to host"));
-  RETURN_IF_ERROR(staged_->ToHost(to_host, from, bytes));
-  return Finish("copy to host");
+  return staged_->ToHost(to_host, from, bytes);
 }
 
 absl::Status CudaCopier::ToDevice(void* to, const void* from_host, int64_t bytes) {
   if (bytes == 0) return absl::OkStatus();
   RETURN_IF_ERROR(faults_->Check(cudaSetDevice(device_), "copy to device"));
-  RETURN_IF_ERROR(staged_->ToDevice(to, from_host, bytes));
-  return Finish("copy to device");
+  return staged_->ToDevice(to, from_host, bytes);
 }
 
 absl::Status CudaCopier::OnDevice(void* to, const void* from, int64_t bytes) {
@@ -80,8 +82,7 @@ absl::Status CudaCopier::OnDevice(void* to, const void* from, int64_t bytes) {
   cudaPointerAttributes source;
   RETURN_IF_ERROR(faults_->Check(cudaPointerGetAttributes(&source, from), "copy on device"));
   if (source.device != device_ && source.device != open_peer_) RETURN_IF_ERROR(OpenPeer(source.device));
-  RETURN_IF_ERROR(faults_->Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "copy on device"));
-  return Finish("copy on device");
+  return faults_->Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "copy on device");
 }
 
 absl::Status CudaCopier::OpenPeer(int peer) {

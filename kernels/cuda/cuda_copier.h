@@ -31,6 +31,7 @@ class CudaEvent : public Event {
 
   int device_;
   std::shared_ptr<FaultLatch> faults_;
+  uint64_t ops_before_ = 0;  // queued
   absl::Status recorded_;
   cudaEvent_t event_ = nullptr;
 };
@@ -43,11 +44,11 @@ class CudaCopier : public Copier {
   absl::Status ToHost(void* to_host, const void* from, int64_t bytes) override;
   absl::Status ToDevice(void* to, const void* from_host, int64_t bytes) override;
   absl::Status OnDevice(void* to, const void* from, int64_t bytes) override;
+  // Sleeps until the stream is empty.
+  absl::Status Wait() override;
 
  private:
   CudaCopier(int device, std::shared_ptr<FaultLatch> faults) : device_(device), faults_(std::move(faults)) {}
-  // Sleeps until the stream is empty.
-  absl::Status Finish(const char* what);
   // Lets this device read the pool of another, where the two are connected.
   absl::Status OpenPeer(int peer);
 

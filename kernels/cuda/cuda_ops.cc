@@ -78,7 +78,7 @@ absl::Status CudaOps::Zero(void* memory, int64_t bytes) {
 absl::Status CudaOps::Synchronize() {
   RETURN_IF_ERROR(Enter());
   RETURN_IF_ERROR(faults_->Check(cudaStreamSynchronize(stream_), "synchronize"));
-  faults_->Settled();
+  faults_->Settle(faults_->queued());
   timer_.Collect();
   return absl::OkStatus();
 }
@@ -135,8 +135,8 @@ absl::Status CudaOps::RunChecked(const OpSignature& op, HostList list,
   if (launched) RETURN_IF_ERROR(Enter());  // A replayed op makes no call of CUDA.
   const absl::StatusOr<const void*> device_list = Upload(list);
   if (!device_list.ok()) return Annotate(device_list.status(), OpName(op.kind()));
+  faults_->Queued(op.kind());
   if (!launched) return absl::OkStatus();
-  faults_->Queued(OpName(op.kind()));
   const bool timed = timer_.on() && !repeats_->capturing();
   if (timed) timer_.Start(op.kind(), stream_);
   absl::Status status = launch(*device_list);

@@ -134,7 +134,7 @@ class CudaOps : public Ops {
   const Arch arch_;
   const int multiprocessors_;
   const std::string name_;
-  const std::shared_ptr<FaultLatch> faults_ = std::make_shared<FaultLatch>();
+  const std::shared_ptr<FaultLatch> faults_ = std::make_shared<FaultLatch>(device_);
   cudaStream_t stream_ = nullptr;
   OpTimer timer_;
   std::unique_ptr<DeviceMemory> memory_;

@@ -190,7 +190,6 @@ absl::Status Repeats::Launch(Repeat& repeat) {
                                    "copy lists"));
   }
   RETURN_IF_ERROR(faults_->Check(cudaEventRecord(repeat.sent[repeat.turn], stream_), "copy lists"));
-  faults_->Queued("repeat");
   return faults_->Check(cudaGraphLaunch(repeat.graph, stream_), "launch a graph");
 }
 

@@ -43,13 +43,14 @@ class TopList {
       const uint64_t key = first + lane < count_ ? keys_[first + lane] : 0;
       const bool keep = first + lane < count_ && key >= cut;
       const unsigned keeping = __ballot_sync(kAllLanes, keep);
+      __syncwarp();  // a ballot orders no memory: other lanes have read what is overwritten here
       if (keep) {
         keys_[kept + __popc(keeping & ((1u << lane) - 1))] = key;
         least = min(least, static_cast<uint32_t>(key >> 32));
       }
       kept += __popc(keeping);
-      __syncwarp();
     }
+    __syncwarp();
     count_ = places_;
     to_beat_ = __uint_as_float(__reduce_min_sync(kAllLanes, least));
   }

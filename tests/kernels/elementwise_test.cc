@@ -156,6 +156,7 @@ TEST(CreateCpuOpsTest, CopiersAndEventsOfOtherThreads) {
   ASSERT_TRUE(copier->ToDevice(memory, "some sixteen by", 16).ok());
   ASSERT_TRUE(copier->OnDevice(static_cast<char*>(memory) + 8, memory, 8).ok());
   ASSERT_TRUE(copier->ToHost(host, memory, 16).ok());
+  ASSERT_TRUE(copier->Wait().ok());
   EXPECT_EQ(std::string(static_cast<const char*>(host), 16), "some sixsome six");
   ops->FreeHost(host);
   ops->Free(memory);

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "common/transport/fake_transport.h"
 #include "tests/common/stream/stream_cluster.h"
 
@@ -16,14 +18,23 @@ const ItemShape kShape{v1::ELEMENT_TYPE_BFLOAT16, 1024};
 // A device whose memory holds every byte inverted, so that who reads or writes it past this object gets other bytes.
 class InvertingDevice final : public ItemMemory {
  public:
-  absl::Status ToHost(std::byte* to, const std::byte* from, int64_t bytes) override { return Invert(to, from, bytes); }
-  absl::Status ToDevice(std::byte* to, const std::byte* from, int64_t bytes) override {
-    return Invert(to, from, bytes);
-  }
-  absl::Status OnDevice(std::byte* to, const std::byte* from, int64_t bytes) override {
-    ++copies_on_device;
-    std::memcpy(to, from, bytes);
+  absl::Status ToHost(absl::Span<const MemoryCopy> copies) override { return Invert(copies); }
+  absl::Status ToDevice(absl::Span<const MemoryCopy> copies) override { return Invert(copies); }
+  absl::Status OnDevice(absl::Span<const MemoryCopy> copies) override {
+    for (const MemoryCopy& copy : copies) {
+      ++copies_on_device;
+      std::memcpy(copy.to, copy.from, copy.bytes);
+    }
     return failure;
+  }
+  std::byte* AllocateHost(int64_t bytes) override {
+    ++host_buffers;
+    host_bytes += bytes;
+    return new std::byte[bytes];
+  }
+  void FreeHost(std::byte* memory, int64_t bytes) override {
+    host_bytes -= bytes;
+    delete[] memory;
   }
   static std::vector<std::byte> Inverted(std::vector<std::byte> bytes) {
     for (std::byte& byte : bytes) byte = ~byte;
@@ -31,11 +42,15 @@ class InvertingDevice final : public ItemMemory {
   }
 
   int copies_on_device = 0;
+  std::atomic<int> host_buffers{0};
+  std::atomic<int64_t> host_bytes{0};  // not freed
   absl::Status failure;
 
  private:
-  absl::Status Invert(std::byte* to, const std::byte* from, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; ++i) to[i] = ~from[i];
+  absl::Status Invert(absl::Span<const MemoryCopy> copies) {
+    for (const MemoryCopy& copy : copies) {
+      for (int64_t i = 0; i < copy.bytes; ++i) copy.to[i] = ~copy.from[i];
+    }
     return failure;
   }
 };
@@ -92,6 +107,10 @@ TEST_F(DeviceItemTest, ByMessage) {
     EXPECT_TRUE(received_ == held_);
   }
   EXPECT_EQ(device_.copies_on_device, 0);
+  // What is copied, and what is made of it, lies in the device's host memory: a buffer at each end of a raw item; of an
+  // encoded one, two at the sending end.
+  EXPECT_EQ(device_.host_buffers, 2 + 3);
+  EXPECT_EQ(device_.host_bytes, 0);
   EXPECT_EQ(from_.ledger.Read().free, from_.ledger.Read().capacity);
 }
 

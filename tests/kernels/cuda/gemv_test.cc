@@ -64,6 +64,15 @@ class CudaGemvTest : public GpuTest {
   }
 };
 
+// For compute-sanitizer (tests/gpu/run): few and many outputs, more inputs than the pipeline holds.
+TEST_F(CudaGemvTest, SmallestOfEveryKernel) {
+  for (int64_t rows : {3, 16}) {
+    Compare({2120, 48}, rows, false, 8, 0);
+    Compare({2120, 48}, rows, true, 3, 1);
+  }
+  Compare({64, 4616}, 16, false, 8, 0);  // just more than the kernel for few has
+}
+
 TEST_F(CudaGemvTest, EveryShape) {
   for (const Shape& shape : kShapes) {
     for (int64_t rows : {1, 3, 8, 9, 16}) Compare(shape, rows, rows == 3, 8, 0);

@@ -155,6 +155,20 @@ TEST_F(CudaKvTest, SpansOfAnyLength) {
   }
 }
 
+// For compute-sanitizer (tests/gpu/run).
+TEST_F(CudaKvTest, SmallestOfEveryKernel) {
+  for (int64_t dim : {32, 64, 128}) {
+    const KvLayout kv = Layout(2, dim);
+    Context context(kv, 1300, 1), other(kv, 100, 2);
+    for (const std::vector<int64_t>& rows : std::vector<std::vector<int64_t>>{{1100, 0}, {1, 1}, {63, 31}, {1, 1}}) {
+      Append(kv, {&context, &other}, rows);
+    }
+    context.Check();
+    other.Check();
+    if (HasFatalFailure()) return;
+  }
+}
+
 TEST_F(CudaKvTest, OneTokenAtATime) {
   const KvLayout kv = Layout(2, 32);
   Context context(kv, 1200, 1);

@@ -175,6 +175,20 @@ struct HeadsCase {
 };
 constexpr HeadsCase kHeads[] = {{4, 4, 64}, {6, 2, 32}, {3, 1, 128}, {2, 2, 128}};
 
+// For compute-sanitizer (tests/gpu/run): chunk rings go round, with and without spans.
+TEST_F(LightningTest, SmallestOfEveryKernel) {
+  for (int64_t dim : {32, 64, 128}) {
+    const Problem step(Shape(2, 1, dim), {1, 0, 1}, 1), prompts(Shape(2, 1, dim), {300, 0, 70}, 2);
+    ExpectRecurrence(step, Launch(step, 1, multiprocessors_, Arch::kSm80));
+    for (Arch arch : archs_) {
+      for (int multiprocessors : {1, 80}) {
+        ExpectRecurrence(prompts, Launch(prompts, 300, multiprocessors, arch));
+        if (HasFatalFailure()) FAIL() << "heads of " << dim << ", " << multiprocessors << " multiprocessors";
+      }
+    }
+  }
+}
+
 TEST_F(LightningTest, PromptsAroundTileEdges) {
   for (Arch arch : archs_) {
     for (const HeadsCase& c : kHeads) {

@@ -66,17 +66,32 @@ TEST_F(CudaOpsTest, CopiersAndEventsOfOtherThreads) {
   OpsRows x(*gpu_, 4096, 1024, Bf16Random(4096 * 1024, 2)), y(*gpu_, 4096, 1024);
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(gpu_->MatMul(x.matrix(), *weight, nullptr, y.matrix()).ok());
   const std::shared_ptr<Event> event = gpu_->Record();
-  std::vector<uint8_t> back(kBytes);
+  std::vector<uint8_t> back(kBytes), pinned_back;
   std::thread other([&] {
     auto copier = gpu_->NewCopier().value();
     EXPECT_TRUE(copier->ToDevice(first.data(), values.data(), kBytes).ok());
     EXPECT_TRUE(copier->OnDevice(second.data(), first.data(), kBytes).ok());
     EXPECT_TRUE(copier->ToHost(back.data(), second.data(), kBytes).ok());
+    EXPECT_TRUE(copier->Wait().ok());
+    // In pieces that are all under way at once, by way of pinned memory of this thread.
+    auto* pinned = static_cast<uint8_t*>(gpu_->AllocateHost(kBytes).value());
+    std::copy(values.rbegin(), values.rend(), pinned);
+    constexpr int64_t kPiece = 1000000;
+    auto pieces = [&](auto copy) {
+      for (int64_t at = 0; at < kBytes; at += kPiece) EXPECT_TRUE(copy(at, std::min(kPiece, kBytes - at)).ok());
+      EXPECT_TRUE(copier->Wait().ok());
+    };
+    pieces([&](int64_t at, int64_t bytes) { return copier->ToDevice(first.data() + at, pinned + at, bytes); });
+    std::fill(pinned, pinned + kBytes, 0);
+    pieces([&](int64_t at, int64_t bytes) { return copier->ToHost(pinned + at, first.data() + at, bytes); });
+    pinned_back.assign(pinned, pinned + kBytes);
+    gpu_->FreeHost(pinned);
     EXPECT_TRUE(event->Wait().ok());
     EXPECT_TRUE(event->Done());
   });
   other.join();
   EXPECT_EQ(back, values);
+  EXPECT_TRUE(std::equal(values.rbegin(), values.rend(), pinned_back.begin(), pinned_back.end()));
 }
 
 TEST_F(CudaOpsTest, WeightsAreStackedOfAllKindsOfParts) {

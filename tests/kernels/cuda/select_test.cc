@@ -132,6 +132,22 @@ class SelectTest : public GpuTest {
       }
     }
   }
+
+  // The last rows of a sequence whose every block beats all before it.
+  void CheckRising(const SelectShape& shape, int64_t tokens, int64_t rows) {
+    TierContext context(shape, tokens, 9);
+    for (int64_t j = 0; j < K1Count(tokens); ++j) {
+      for (int64_t i = 0; i < shape.dim; ++i) {
+        context.mutable_k1()[j * shape.dim + i] = i < 8 ? static_cast<float>(j / (1 << 3 * i) % 8) : 0.0f;
+      }
+    }
+    Call call(shape, {{&context, tokens - rows, rows}}, 1, 10);
+    for (int64_t at = 0; at < call.rows * call.stride; ++at) {
+      const int64_t i = at % call.stride % shape.dim;
+      call.q[at] = i < 8 ? std::ldexp(1.0f, static_cast<int>(3 * i) - 9) : 0.0f;
+    }
+    Check(call, 7);
+  }
 };
 
 const SelectShape kShapes[] = {{4, 1, 64},   {16, 1, 128},         {6, 2, 32},  {2, 2, 32},
@@ -195,22 +211,18 @@ TEST_F(SelectTest, LowerBlockWinsTies) {
 // Every block beats all before it, so that lists overflow as often as they can.
 TEST_F(SelectTest, EveryBlockIsBetterThanTheLast) {
   for (const SelectShape& shape : {SelectShape{16, 1, 32, 1, 2, 12}, SelectShape{16, 1, 128, 1, 32, 64}}) {
-    const int64_t tokens = 20 * kPageTokens + 77;
-    TierContext context(shape, tokens, 9);
-    for (int64_t j = 0; j < K1Count(tokens); ++j) {
-      for (int64_t i = 0; i < shape.dim; ++i) {
-        context.mutable_k1()[j * shape.dim + i] = i < 8 ? static_cast<float>(j / (1 << 3 * i) % 8) : 0.0f;
-      }
-    }
-    for (int64_t rows : {1, 30}) {
-      Call call(shape, {{&context, tokens - rows, rows}}, 1, 10);
-      for (int64_t at = 0; at < call.rows * call.stride; ++at) {
-        const int64_t i = at % call.stride % shape.dim;
-        call.q[at] = i < 8 ? std::ldexp(1.0f, static_cast<int>(3 * i) - 9) : 0.0f;
-      }
-      Check(call, 7);
-      if (HasFatalFailure()) return;
-    }
+    for (int64_t rows : {1, 30}) CheckRising(shape, 20 * kPageTokens + 77, rows);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// For compute-sanitizer (tests/gpu/run): lists overflow, rings of tiles go round, for single tokens and tiles of both
+// kinds.
+TEST_F(SelectTest, SmallestOfEveryKernel) {
+  for (const SelectShape& shape :
+       {SelectShape{16, 1, 64, 1, 2, 12}, SelectShape{16, 1, 128, 1, 2, 12}, SelectShape{4, 1, 32, 1, 2, 12}}) {
+    for (int64_t rows : {1, 9}) CheckRising(shape, 10 * kPageTokens + 77, rows);
+    if (HasFatalFailure()) return;
   }
 }
 
