@@ -1,5 +1,6 @@
 // The kernels of stage 1, which SelectBlocks of launch.h puts together: some form of scoring gives each token the
-// values of its competing blocks, in the workspace; choosing takes the best.
+// values of its competing blocks, in the workspace; choosing takes the best. Tiles of a prompt's tokens and single
+// tokens have each their own forms of both.
 #ifndef SALAMANDER_KERNELS_CUDA_SELECT_H_
 #define SALAMANDER_KERNELS_CUDA_SELECT_H_
 
@@ -46,11 +47,21 @@ bool HasSelectTilesSm90a(const SparseParams& params);
 cudaError_t SelectTilesSm90a(const SparseParams& params, ConstRows q, const TileRange& range, const BlockValues& values,
                              cudaStream_t stream);
 
-// Single tokens, each spread over the whole device. `sums` has SelectTokensSumBytes.
-int64_t SelectTokensSumBytes(const SparseParams& params);
-cudaError_t SelectTokens(const SparseParams& params, ConstRows q, const BlockValues& values, void* sums,
+// Single tokens, max_rows == 1: each is spread over the whole device. `workspace` has SelectTokensWorkspaceBytes.
+int64_t SelectTokensWorkspaceBytes(const SparseParams& params);
+cudaError_t SelectTokens(const SparseParams& params, ConstRows q, int32_t* blocks, void* workspace,
                          cudaStream_t stream);
 
+// Values of single tokens, for item sequence · kv_heads + head. Unit u is blocks 4u … 4u+3, of 16 windows.
+inline constexpr int kUnitBlocks = 4, kUnitWindows = 16, kPageUnits = static_cast<int>(kPageBlocks) / kUnitBlocks;
+struct TokenValues {
+  float4* blocks = nullptr;  // [item][unit]; -1 for one that does not compete. The unit's first lacks its first window,
+  float* last = nullptr;     // [item][unit]: the last one of the unit before
+  int64_t units = 0;
+};
+cudaError_t ChooseTokens(const SparseParams& params, const TokenValues& values, int32_t* blocks, cudaStream_t stream);
+
+// Of tiles.
 cudaError_t ChooseBlocks(const SparseParams& params, const TileRange& range, const BlockValues& values, int32_t* blocks,
                          cudaStream_t stream);
 

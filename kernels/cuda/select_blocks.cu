@@ -12,20 +12,16 @@ constexpr int64_t kMostValueBytes = int64_t{480} << 20;
 struct SelectPlan {
   explicit SelectPlan(const SparseParams& params)
       : pages(std::max<int64_t>(1, (params.max_tokens + kPageTokens - 1) / kPageTokens)) {
-    if (params.max_rows == 1) {
-      tiles_at_once = all_tiles = static_cast<int>(params.count);
-    } else {
-      sm90a = HasSelectTilesSm90a(params);
-      tokens = sm90a ? kSelectTileTokensSm90a : kSelectTileTokens;
-      per_sequence = static_cast<int>((params.max_rows + 2 * tokens - 2) / tokens);
-      all_tiles = static_cast<int>(params.count * per_sequence);
-      const int64_t fit = std::max<int64_t>(1, kMostValueBytes / TileBytes(params));
-      // If not all at once, then so many that they fill the device a whole number of times.
-      const int64_t resident = std::max(1, params.multiprocessors) * (sm90a ? 1 : kSelectTileOccupancy);
-      const int64_t fills = fit * params.kv.kv_heads / resident;
-      const int64_t full = fills > 0 ? std::max<int64_t>(1, fills * resident / params.kv.kv_heads) : fit;
-      tiles_at_once = static_cast<int>(fit >= all_tiles ? all_tiles : full);
-    }
+    sm90a = HasSelectTilesSm90a(params);
+    tokens = sm90a ? kSelectTileTokensSm90a : kSelectTileTokens;
+    per_sequence = static_cast<int>((params.max_rows + 2 * tokens - 2) / tokens);
+    all_tiles = static_cast<int>(params.count * per_sequence);
+    const int64_t fit = std::max<int64_t>(1, kMostValueBytes / TileBytes(params));
+    // If not all at once, then so many that they fill the device a whole number of times.
+    const int64_t resident = std::max(1, params.multiprocessors) * (sm90a ? 1 : kSelectTileOccupancy);
+    const int64_t fills = fit * params.kv.kv_heads / resident;
+    const int64_t full = fills > 0 ? std::max<int64_t>(1, fills * resident / params.kv.kv_heads) : fit;
+    tiles_at_once = static_cast<int>(fit >= all_tiles ? all_tiles : full);
     value_bytes = tiles_at_once * TileBytes(params);
   }
   int64_t TileBytes(const SparseParams& params) const {
@@ -49,8 +45,7 @@ struct SelectPlan {
 }  // namespace
 
 int64_t SelectWorkspaceBytes(const SparseParams& params) {
-  const int64_t sums = params.max_rows == 1 ? SelectTokensSumBytes(params) : 0;
-  return SelectPlan(params).value_bytes + sums;
+  return params.max_rows == 1 ? SelectTokensWorkspaceBytes(params) : SelectPlan(params).value_bytes;
 }
 
 cudaError_t SelectBlocks(const SparseParams& params, ConstRows q, int32_t* blocks, void* workspace,
@@ -58,19 +53,14 @@ cudaError_t SelectBlocks(const SparseParams& params, ConstRows q, int32_t* block
   const int64_t group = params.heads / params.kv.kv_heads;
   if (group > kSelectMaxGroup || params.kv.type != DType::kBFloat16) return cudaErrorInvalidValue;
   if (params.count == 0 || params.max_rows == 0) return cudaSuccess;
+  if (params.max_rows == 1) return SelectTokens(params, q, blocks, workspace, stream);
   const SelectPlan plan(params);
   const BlockValues values = plan.Values(workspace);
   TileRange range = {plan.tokens, plan.per_sequence, 0, 0};
   for (; range.begin < plan.all_tiles; range.begin = range.end) {
     range.end = std::min(range.begin + plan.tiles_at_once, plan.all_tiles);
-    cudaError_t error;
-    if (params.max_rows == 1) {
-      error = SelectTokens(params, q, values, static_cast<std::byte*>(workspace) + plan.value_bytes, stream);
-    } else if (plan.sm90a) {
-      error = SelectTilesSm90a(params, q, range, values, stream);
-    } else {
-      error = SelectTiles(params, q, range, values, stream);
-    }
+    cudaError_t error =
+        plan.sm90a ? SelectTilesSm90a(params, q, range, values, stream) : SelectTiles(params, q, range, values, stream);
     if (error == cudaSuccess) error = ChooseBlocks(params, range, values, blocks, stream);
     if (error != cudaSuccess) return error;
   }

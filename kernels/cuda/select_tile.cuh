@@ -108,6 +108,16 @@ struct alignas(8) LogSum {
     sum = sum * FastExp2(reference - most) + other.sum * FastExp2(other.reference - most);
     reference = most;
   }
+  // All of them, with no chain of dependent steps.
+  template <int kParts>
+  __device__ static LogSum Of(const LogSum (&parts)[kParts]) {
+    LogSum all;
+#pragma unroll
+    for (const LogSum& part : parts) all.reference = fmaxf(all.reference, part.reference);
+#pragma unroll
+    for (const LogSum& part : parts) all.sum += part.sum * FastExp2(part.reference - all.reference);
+    return all;
+  }
   // Its base-2 logarithm. Heads that are not there get one so high that their scores become 0.
   __device__ float Log2(bool exists) const { return exists ? reference + __log2f(sum) : __int_as_float(0x7f800000); }
 };

@@ -2,9 +2,10 @@
 // kernel before it in the stream run, so that steps of many short kernels do not pay each launch's latency. Captured
 // into a graph, it becomes a programmatic edge.
 //
-// A kernel launched so must call WaitForPrevious before it touches anything that an earlier kernel writes or reads;
-// before that, only what no kernel writes (weights). The compiler may move loads it takes for constant (__ldg,
-// __restrict__) over the call: what earlier kernels wrote is to be read by plain loads.
+// A kernel launched so must call WaitForPrevious, in every thread block, before it touches anything that an earlier
+// kernel writes or reads; before that, only what no kernel writes: weights, and lists of sequences and their pages,
+// which copies bring. The compiler may move loads it takes for constant (__ldg, __restrict__) over the call: what
+// earlier kernels wrote is to be read by plain loads.
 #ifndef SALAMANDER_KERNELS_CUDA_DEVICE_CHAINED_CUH_
 #define SALAMANDER_KERNELS_CUDA_DEVICE_CHAINED_CUH_
 
@@ -28,6 +29,10 @@ __device__ inline void AllowNext() {
   asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
 #endif
 }
+
+// Brings 128 bytes to the L2 cache, which every multiprocessor reads through: also before WaitForPrevious, whatever
+// earlier kernels still write there.
+__device__ inline void PrefetchL2(const void* data) { asm volatile("prefetch.global.L2 [%0];\n" ::"l"(data)); }
 
 template <class... Params, class... Args>
 cudaError_t LaunchChained(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,

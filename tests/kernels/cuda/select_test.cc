@@ -13,6 +13,22 @@ struct Span {
   int64_t position, rows;
 };
 
+// Makes every block beat all before it, so that lists overflow as often as they can.
+void MakeAscending(const SelectShape& shape, TierContext& context, int64_t tokens, std::vector<float>& q,
+                   int64_t stride) {
+  for (int64_t j = 0; j < K1Count(tokens); ++j) {
+    for (int64_t i = 0; i < shape.dim; ++i) {
+      context.mutable_k1()[j * shape.dim + i] = i < 8 ? static_cast<float>(j / (1 << 3 * i) % 8) : 0.0f;
+    }
+  }
+  // Or large products with these would leave nothing of the values.
+  std::fill(context.mutable_k2().begin(), context.mutable_k2().end(), 0.0f);
+  for (int64_t at = 0; at < static_cast<int64_t>(q.size()); ++at) {
+    const int64_t i = at % stride % shape.dim;
+    q[at] = i < 8 ? std::ldexp(1.0f, static_cast<int>(3 * i) - 9) : 0.0f;
+  }
+}
+
 class SelectTest : public GpuTest {
  protected:
   static constexpr int64_t kPad = 24;        // columns of q that no head has
@@ -136,16 +152,8 @@ class SelectTest : public GpuTest {
   // The last rows of a sequence whose every block beats all before it.
   void CheckRising(const SelectShape& shape, int64_t tokens, int64_t rows) {
     TierContext context(shape, tokens, 9);
-    for (int64_t j = 0; j < K1Count(tokens); ++j) {
-      for (int64_t i = 0; i < shape.dim; ++i) {
-        context.mutable_k1()[j * shape.dim + i] = i < 8 ? static_cast<float>(j / (1 << 3 * i) % 8) : 0.0f;
-      }
-    }
     Call call(shape, {{&context, tokens - rows, rows}}, 1, 10);
-    for (int64_t at = 0; at < call.rows * call.stride; ++at) {
-      const int64_t i = at % call.stride % shape.dim;
-      call.q[at] = i < 8 ? std::ldexp(1.0f, static_cast<int>(3 * i) - 9) : 0.0f;
-    }
+    MakeAscending(shape, context, tokens, call.q, call.stride);
     Check(call, 7);
   }
 };
@@ -226,6 +234,24 @@ TEST_F(SelectTest, SmallestOfEveryKernel) {
   }
 }
 
+// Single tokens whose blocks are more than a thread block looks at in one round: random values, ascending ones, and all
+// equal, where lists fill up at once.
+TEST_F(SelectTest, SingleTokensOfLongSequences) {
+  const SelectShape shape = {16, 1, 32, 3, 4, 40};
+  const int64_t tokens = 400 * kPageTokens + 333;
+  TierContext random(shape, tokens, 24);
+  Call call(shape, {{&random, tokens - 1, 1}, {&random, 140000, 1}, {&random, 131200, 1}}, 2, 25);
+  Check(call);
+  TierContext ascending(shape, tokens, 26);
+  call.spans = {{&ascending, tokens - 1, 1}, {&ascending, 300000, 1}, {&ascending, 64000, 1}};
+  MakeAscending(shape, ascending, tokens, call.q, call.stride);
+  Check(call);
+  TierContext equal(shape, tokens, 27);
+  std::fill(equal.mutable_k1().begin(), equal.mutable_k1().end(), 0.25f);
+  call.spans = {{&equal, tokens - 1, 1}, {&equal, 300000, 1}, {&equal, 64000, 1}};
+  Check(call);
+}
+
 // Large scores: references must move, sums of exponentials stay in range.
 TEST_F(SelectTest, LargeScores) {
   const SelectShape shape = {16, 1, 64, 1, 2, 6};
@@ -272,7 +298,8 @@ TEST_F(SelectTest, WorkspaceForFewTiles) {
 
 // Lists so long that few of them fit shared memory.
 TEST_F(SelectTest, ManyPlaces) {
-  for (const SelectShape& shape : {SelectShape{16, 1, 128, 1, 8, 400}, SelectShape{16, 1, 64, 1, 8, 300}}) {
+  for (const SelectShape& shape :
+       {SelectShape{16, 1, 128, 1, 8, 400}, SelectShape{16, 1, 64, 1, 8, 300}, SelectShape{16, 1, 32, 1, 8, 700}}) {
     const int64_t tokens = 60000;
     TierContext context(shape, tokens, 19);
     for (int64_t rows : {1, 20}) Check(Call(shape, {{&context, tokens - rows, rows}}, 2, 20), 19);
