@@ -222,13 +222,13 @@ TEST_F(CudaRepeatsTest, OtherOpsThanRecordedAreNamedAndRecordedAnew) {
   ASSERT_TRUE(gpu_->BeginRepeat(key_).ok());
   const absl::Status other = repeated.RunOther(Batch(4, contexts_));
   EXPECT_EQ(other.code(), absl::StatusCode::kInternal);
-  EXPECT_EQ(other.message(), "op 1 is silu_mul, recorded was matmul");
+  EXPECT_EQ(other.message(), "op 1 is silu_mul, recorded was add_rms_norm");
   EXPECT_EQ(gpu_->EndRepeat().code(), absl::StatusCode::kInternal);
   ExpectSameAsOps(repeated, eager, key_, 4, 4);
 
   ASSERT_TRUE(gpu_->BeginRepeat(key_).ok());
   EXPECT_TRUE(repeated.RunFewer(Batch(8, contexts_)).ok());
-  EXPECT_THAT(gpu_->EndRepeat().message(), HasSubstr("ended after 1 of 9 recorded ops"));
+  EXPECT_THAT(gpu_->EndRepeat().message(), HasSubstr("ended after 1 of 10 recorded ops"));
   ExpectSameAsOps(repeated, eager, key_, 8, 4);
 
   Step elsewhere(*gpu_, 4);
