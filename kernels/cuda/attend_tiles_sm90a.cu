@@ -114,9 +114,16 @@ __device__ void Compute(const AttendTask& task, int64_t position, AttendRows<kDi
   for (int step = 0;; ++step) {
     const int stage = step % kStages;
     WaitFor(&shared->loaded[stage], step / kStages & 1);
-    const int block = shared->block[stage];
+    // By the lane that releases the stage, so that the order of read and next write is the barrier's alone.
+    int block = 0;
+    unsigned tokens = 0;
+    if (lane == 0) {
+      block = shared->block[stage];
+      tokens = shared->tokens[stage];
+    }
+    block = __shfl_sync(kAllLanes, block, 0);
     if (block < 0) break;
-    const unsigned tokens = shared->tokens[stage];
+    tokens = __shfl_sync(kAllLanes, tokens, 0);
     if ((tokens >> warp / kGroupTokens * kGroupTokens & kGroupMask) != 0) {
 #pragma unroll
       for (int k = kKept; k < kDim / 16; ++k) {

@@ -1,13 +1,18 @@
 // Products of a few rows with a large weight, bound by reading the weight once.
 //
-// A thread block takes 16 or 32 output features over all inputs; its warps share the inputs out in steps of 64 columns.
-// The products are tensor core products with the tokens as the rows of A and the features as the columns of B, so that
-// sixteen tokens cost no more than one, and the weight goes from memory to registers to the product: the sum over
-// inputs may be taken in any order, so lane (g, t) of a fragment (mma.cuh) takes columns 8t … 8t+7 of feature g, and of
-// tokens g and g + 8, in one 16-byte load each; the four pairs of columns stand for the pairs 2t and 2t+8 of two
-// products.
+// One thread block a multiprocessor has all of its shared memory, and a share of the output features, over all inputs.
+// Its warps share the inputs out: of every 512 columns a warp has 64. A warp streams its columns of 16 features at a
+// time through a ring of its own in shared memory, so deep that it fills while kernels before this one still run, and
+// waits for no other warp until 32 features are done, when their sums meet. The rows of x stay in registers, as far as
+// 4096 columns of them.
+//
+// Tensor core products take features as the rows of A and tokens as the columns of B. The sum over inputs may be taken
+// in any order, so lane (g, t) of a fragment (mma.cuh) takes columns 8t … 8t+7 of features g and g + 8, and of token g,
+// in one 16-byte load each; the four pairs of columns stand for the pairs 2t and 2t+8 of two products.
 //
 // How inputs are shared out depends on their number alone: what a row yields never depends on the rows beside it.
+#include <algorithm>
+
 #include "kernels/cuda/device/chained.cuh"
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/pieces.cuh"
@@ -17,177 +22,260 @@ namespace salamander::kernels::cuda {
 namespace {
 
 constexpr int kWarps = 8, kThreads = kWarps * 32;
-// Columns of a step, and of one load of a fragment's rows.
-constexpr int kStepCols = 64, kLoadCols = 32;
-constexpr int kStepLoads = kStepCols / kLoadCols;
-constexpr int kTileFeatures = 8;  // columns of B
-constexpr int kBatchLoads = 8;
+// A stage of the ring: kTileFeatures rows of kStageCols columns, of one warp. A round: of all warps. A phase: of what
+// rows of x stay in registers. A pass: of features whose sums do.
+constexpr int kStageCols = 64, kRoundCols = kWarps * kStageCols;
+constexpr int kPhaseRounds = 8, kPhaseCols = kPhaseRounds * kRoundCols;
+constexpr int kTileFeatures = 16, kPassTiles = 2, kPassFeatures = kPassTiles * kTileFeatures;
+constexpr int kStageRowBytes = kStageCols * static_cast<int>(sizeof(bf16));
+constexpr int kStageBytes = kTileFeatures * kStageRowBytes;
+constexpr int kStagePieces = kStageCols / kPieceCols;
+// Of a row of a stage in one 16-byte load of a fragment.
+constexpr int kLoadCols = 32, kStageLoads = kStageCols / kLoadCols;
+constexpr int kGroupTokens = 8;  // columns of B
 
-// Read once: no place in the L1 cache, where x stays. (Not a load of constants, .nc: those sink below the wait for the
-// previous kernel.)
-__device__ inline uint4 LoadStreamed(const bf16* data) {
-  uint4 bits;
-  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n"
-               : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w)
-               : "l"(data));
-  return bits;
+// Where a stage has 16 bytes. Odd rows have their halves swapped: pieces t of rows g and g + 1 lie in different banks.
+__device__ inline int StageOffset(int row, int piece) {
+  return row * kStageRowBytes + (piece ^ (row % 2 * (kStagePieces / 2))) * 16;
 }
 
-// The share of one warp in kTiles · 8 features. Loads of the weight come in batches of eight a lane, kBatches of them
-// under way. kTokens is 8 or 16.
-template <int kTokens, int kTiles, int kBatches, bool kAlignedX>
-class GemvWarp {
+// The stages of one warp, in the order in which they are used: of each pass, of each phase, of each tile, all rounds.
+template <int kStages>
+class WeightStream {
  public:
-  static constexpr int kFeatures = kTiles * kTileFeatures;
-
-  __device__ GemvWarp(const GemvParams& params, int64_t first_feature)
-      : params_(params),
+  __device__ WeightStream(const GemvParams& params, int64_t first_feature, int features, std::byte* ring)
+      : weight_(params.weight),
         in_(static_cast<int>(params.in)),
-        g_(threadIdx.x % 32 / 4),
-        col_(threadIdx.x / 32 * kStepCols + threadIdx.x % 4 * kPieceCols) {
-#pragma unroll
-    for (int f = 0; f < kTiles; ++f) {
-      // Features past the last are computed as the last, and not written.
-      weights_[f] = params.weight + min(first_feature + f * kTileFeatures + g_, params.out - 1) * params.in;
-    }
-  }
+        features_(features),
+        row_(threadIdx.x % 32 / kStagePieces),
+        lane_col_(threadIdx.x / 32 * kStageCols + threadIdx.x % kStagePieces * kPieceCols),
+        from_(params.weight + (first_feature + row_) * params.in + lane_col_),
+        to_(SharedAddress(ring) + StageOffset(row_, threadIdx.x % kStagePieces)) {}
 
-  __device__ void Run() {
-    Batch ring[kBatches];
+  // Starts the next stage's copies, if there is one.
+  __device__ void Load() {
+    if (pass_ < features_) {
+      const int left = features_ - pass_ - tile_;
+      const bf16* from = from_ + static_cast<int64_t>(pass_ + tile_) * in_ + col_;
+      const uint32_t to = to_ + slot_ * kStageBytes;
+      if (left >= kTileFeatures && col_ + kRoundCols <= in_) {
 #pragma unroll
-    for (int b = 0; b < kBatches; ++b) Load(b * kBatchCols, ring[b]);
-    WaitForPrevious();
-    for (int first = 0; first < in_; first += kBatches * kBatchCols) {
-#pragma unroll
-      for (int b = 0; b < kBatches; ++b) {
-        Multiply(first + b * kBatchCols, ring[b]);
-        Load(first + (kBatches + b) * kBatchCols, ring[b]);
-        // Keeps the compiler from waiting for the next batch before these loads.
-        __syncwarp();
+        for (int row = 0; row < kTileFeatures; row += kCopyRows) {
+          CopyAsync16(to + row * kStageRowBytes, from + static_cast<int64_t>(row) * in_);
+        }
+      } else {
+        // Columns past the last are zeros; what stands for features past the last is not used.
+        const bool inside = col_ + lane_col_ < in_;
+#pragma unroll 1
+        for (int row = 0; row + row_ < min(left, kTileFeatures); row += kCopyRows) {
+          CopyAsync16(to + row * kStageRowBytes, inside ? from + static_cast<int64_t>(row) * in_ : weight_,
+                      inside ? 16 : 0);
+        }
       }
+      Advance();
     }
-  }
-
-  // To partial [kTokens][kPartialStride]; eight more than features keep the lanes in different banks.
-  static constexpr int kPartialStride = kFeatures + 8;
-  __device__ void Write(float* partial) const {
-    const int t = threadIdx.x % 4;
-#pragma unroll
-    for (int f = 0; f < kTiles; ++f) {
-#pragma unroll
-      for (int h = 0; h < kTokens / 8; ++h) {
-        float* to = partial + (h * 8 + g_) * kPartialStride + f * kTileFeatures + 2 * t;
-        *reinterpret_cast<float2*>(to) = {sums_[f][2 * h], sums_[f][2 * h + 1]};
-      }
-    }
+    CommitCopies();
+    slot_ = slot_ == kStages - 1 ? 0 : slot_ + 1;
   }
 
  private:
-  static constexpr int kSteps = kBatchLoads / (kTiles * kStepLoads);
-  static constexpr int kBatchCols = kWarps * kSteps * kStepCols;
-  struct Batch {
-    uint4 bits[kSteps][kStepLoads][kTiles];
-  };
+  static constexpr int kCopyRows = 32 / kStagePieces;  // of all lanes at once
 
-  // Of this lane in a load of a batch that begins at `first`; columns past the last are zeros.
-  __device__ int Col(int first, int step, int load) const {
-    return first + step * kWarps * kStepCols + load * kLoadCols + col_;
+  __device__ void Advance() {
+    col_ += kRoundCols;
+    if (col_ < in_ && col_ % kPhaseCols != 0) return;
+    tile_ += kTileFeatures;
+    if (tile_ == kPassFeatures || pass_ + tile_ >= features_) {
+      tile_ = 0;
+      phase_ += kPhaseCols;
+      if (phase_ >= in_) {
+        phase_ = 0;
+        pass_ += kPassFeatures;
+      }
+    }
+    col_ = phase_;
   }
 
-  __device__ void Load(int first, Batch& batch) const {
+  const bf16* weight_;
+  const int in_, features_;
+  const int row_, lane_col_;  // of this lane in a stage
+  const bf16* from_;
+  const uint32_t to_;
+  int slot_ = 0;
+  int pass_ = 0, tile_ = 0, phase_ = 0, col_ = 0;  // of the next stage; pass and tile are features, phase a column
+};
+
+// Columns of x, of kGroups · 8 tokens, as the B of products.
+template <int kGroups, bool kAlignedX>
+class Tokens {
+ public:
+  // This warp's columns of the phase that begins at column `phase`.
+  __device__ void Load(const GemvParams& params, int phase) {
+    const int col = phase + threadIdx.x / 32 * kStageCols + threadIdx.x % 4 * kPieceCols;
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
+    for (int round = 0; round < kPhaseRounds; ++round) {
 #pragma unroll
-      for (int l = 0; l < kStepLoads; ++l) {
-        const int col = Col(first, s, l);
+      for (int load = 0; load < kStageLoads; ++load) {
 #pragma unroll
-        for (int f = 0; f < kTiles; ++f) {
-          batch.bits[s][l][f] = col < in_ ? LoadStreamed(weights_[f] + col) : uint4{};
+        for (int group = 0; group < kGroups; ++group) {
+          pieces_[round][load][group] = Piece(params, group * kGroupTokens + static_cast<int>(threadIdx.x) % 32 / 4,
+                                              col + round * kRoundCols + load * kLoadCols);
         }
       }
     }
   }
+  __device__ const uint4& piece(int round, int load, int group) const { return pieces_[round][load][group]; }
 
-  __device__ uint4 LoadX(int token, int col) const {
-    if (token >= params_.rows || col >= in_) return {};
-    const bf16* x = params_.x.data + token * params_.x.stride + col;
+ private:
+  __device__ static uint4 Piece(const GemvParams& params, int token, int col) {
+    if (token >= params.rows || col >= params.in) return {};
+    const bf16* x = params.x.data + token * params.x.stride + col;
     if constexpr (kAlignedX) return *reinterpret_cast<const uint4*>(x);
     float values[kPieceCols];
     LoadPiece<false>(x, 0, kPieceCols, values);
     return PackPiece(values);
   }
 
-  __device__ void Multiply(int first, const Batch& batch) {
+  uint4 pieces_[kPhaseRounds][kStageLoads][kGroups];
+};
+
+// Sums of one warp's columns, [feature of the pass][token]; one more than tokens keeps lanes in different banks.
+template <int kGroups>
+struct Partial {
+  static constexpr int kTokens = kGroups * kGroupTokens;
+  float sums[kPassFeatures][kTokens + 1];
+
+  __device__ void Store(const float (&from)[kPassTiles][kGroups][4]) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
+    for (int tile = 0; tile < kPassTiles; ++tile) {
 #pragma unroll
-      for (int l = 0; l < kStepLoads; ++l) {
-        const int col = Col(first, s, l);
-        const uint4 low = LoadX(g_, col), high = kTokens > 8 ? LoadX(g_ + 8, col) : uint4{};
+      for (int group = 0; group < kGroups; ++group) {
 #pragma unroll
-        for (int f = 0; f < kTiles; ++f) {
-          const uint4& weight = batch.bits[s][l][f];
-          MmaBf16(sums_[f], {low.x, high.x, low.y, high.y}, weight.x, weight.y);
-          MmaBf16(sums_[f], {low.z, high.z, low.w, high.w}, weight.z, weight.w);
+        for (int c = 0; c < 4; ++c) {
+          sums[tile * kTileFeatures + g + c / 2 * 8][group * kGroupTokens + 2 * t + c % 2] = from[tile][group][c];
         }
       }
     }
   }
-
-  const GemvParams& params_;
-  const int in_, g_;
-  const int col_;  // of this lane in the first load of a batch
-  const bf16* weights_[kTiles];
-  float sums_[kTiles][4] = {};
 };
 
-template <int kTokens, int kTiles, int kBatches, bool kAlignedX>
-__global__ void __launch_bounds__(kThreads, kBatches > 2 ? 1 : 2)
-    GemvKernel(const __grid_constant__ GemvParams params) {
-  using Warp = GemvWarp<kTokens, kTiles, kBatches, kAlignedX>;
-  constexpr int kPartial = kTokens * Warp::kPartialStride;
-  __shared__ alignas(16) float partials[kWarps * kPartial];
-  AllowNext();
-  const int64_t first_feature = static_cast<int64_t>(blockIdx.x) * Warp::kFeatures;
-  Warp warp(params, first_feature);
-  warp.Run();
-  warp.Write(partials + threadIdx.x / 32 * kPartial);
-  __syncthreads();
-  for (int i = threadIdx.x; i < kTokens * Warp::kFeatures; i += kThreads) {
-    const int token = i / Warp::kFeatures, in_block = i % Warp::kFeatures;
-    const int64_t feature = first_feature + in_block;
-    if (token >= params.rows || feature >= params.out) continue;
+template <int kGroups, int kStages>
+constexpr int kSharedBytes = kWarps*(kStages* kStageBytes + static_cast<int>(sizeof(Partial<kGroups>)));
+
+// Writes features [first, first + count) of the sums of all warps.
+template <int kGroups>
+__device__ inline void WriteSums(const GemvParams& params, const Partial<kGroups>* partials, int64_t first, int count) {
+  for (int i = threadIdx.x; i < static_cast<int>(params.rows) * kPassFeatures; i += kThreads) {
+    const int token = i / kPassFeatures, feature = i % kPassFeatures;
+    if (feature >= count) continue;
     float sum = 0;
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) sum += partials[w * kPartial + token * Warp::kPartialStride + in_block];
+    for (int w = 0; w < kWarps; ++w) sum += partials[w].sums[feature][token];
     if (params.logits != nullptr) {
-      params.logits[token * params.logits_stride + feature] = sum;
+      params.logits[token * params.logits_stride + first + feature] = sum;
     } else {
-      params.y.data[token * params.y.stride + feature] = __float2bfloat16(sum);
+      params.y.data[token * params.y.stride + first + feature] = __float2bfloat16(sum);
     }
   }
 }
 
-template <int kTokens, int kTiles, int kBatches>
-cudaError_t Launch(const GemvParams& params, cudaStream_t stream) {
-  auto* kernel = PiecesAligned(params.x.data, params.x.stride, params.in)
-                     ? GemvKernel<kTokens, kTiles, kBatches, true>
-                     : GemvKernel<kTokens, kTiles, kBatches, false>;
-  const dim3 grid(static_cast<unsigned>(CeilDiv(params.out, kTiles * kTileFeatures)));
-  return LaunchChained(kernel, grid, kThreads, stream, params);
+// Eight tokens leave half of a multiprocessor's registers to the kernels before and after.
+template <int kGroups, int kStages, bool kAlignedX>
+__global__ void __launch_bounds__(kThreads, kGroups == 1 ? 2 : 1)
+    GemvKernel(const __grid_constant__ GemvParams params) {
+  extern __shared__ __align__(128) std::byte shared[];
+  const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  const int64_t first = blockIdx.x * params.out / gridDim.x;
+  const int features = static_cast<int>((blockIdx.x + 1) * params.out / gridDim.x - first);
+  const int in = static_cast<int>(params.in);
+  std::byte* ring = shared + warp * kStages * kStageBytes;
+  auto* partials = reinterpret_cast<Partial<kGroups>*>(shared + kWarps * kStages * kStageBytes);
+
+  WeightStream<kStages> stream(params, first, features, ring);
+  for (int stage = 0; stage < kStages; ++stage) stream.Load();
+  WaitForPrevious();
+  AllowNext();
+
+  Tokens<kGroups, kAlignedX> x;
+  int slot = 0;
+  for (int pass = 0; pass < features; pass += kPassFeatures) {
+    float sums[kPassTiles][kGroups][4] = {};
+    for (int phase = 0; phase < in; phase += kPhaseCols) {
+      if (pass == 0 || in > kPhaseCols) x.Load(params, phase);
+#pragma unroll
+      for (int tile = 0; tile < kPassTiles; ++tile) {
+        if (pass + tile * kTileFeatures >= features) break;
+#pragma unroll
+        for (int round = 0; round < kPhaseRounds; ++round) {
+          if (phase + round * kRoundCols >= in) break;
+          WaitCopies<kStages - 1>();
+          __syncwarp();  // all lanes' copies
+          const std::byte* stage = ring + slot * kStageBytes;
+          uint4 low[kStageLoads], high[kStageLoads];
+#pragma unroll
+          for (int load = 0; load < kStageLoads; ++load) {
+            const std::byte* piece = stage + StageOffset(g, load * (kLoadCols / kPieceCols) + t);
+            low[load] = *reinterpret_cast<const uint4*>(piece);
+            high[load] = *reinterpret_cast<const uint4*>(piece + 8 * kStageRowBytes);
+          }
+          __syncwarp();  // all lanes are done with the stage
+          stream.Load();
+          slot = slot == kStages - 1 ? 0 : slot + 1;
+#pragma unroll
+          for (int load = 0; load < kStageLoads; ++load) {
+#pragma unroll
+            for (int group = 0; group < kGroups; ++group) {
+              const uint4& b = x.piece(round, load, group);
+              const uint4 &l = low[load], &h = high[load];
+              MmaBf16(sums[tile][group], {l.x, h.x, l.y, h.y}, b.x, b.y);
+              MmaBf16(sums[tile][group], {l.z, h.z, l.w, h.w}, b.z, b.w);
+            }
+          }
+        }
+      }
+    }
+    if (pass > 0) __syncthreads();  // the sums of the pass before are written
+    partials[warp].Store(sums);
+    __syncthreads();
+    WriteSums(params, partials, first + pass, min(features - pass, kPassFeatures));
+  }
 }
 
-// Up to so many features, thread blocks of 32 are at most about one a multiprocessor, which then has all registers.
-constexpr int64_t kFewFeatures = 32 * 144;
+template <int kGroups, int kStages>
+cudaError_t Launch(const GemvParams& params, int blocks, cudaStream_t stream) {
+  auto* kernel = PiecesAligned(params.x.data, params.x.stride, params.in) ? GemvKernel<kGroups, kStages, true>
+                                                                          : GemvKernel<kGroups, kStages, false>;
+  constexpr int kShared = kSharedBytes<kGroups, kStages>;
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
+  if (error != cudaSuccess) return error;
+  return LaunchChained(kernel, static_cast<unsigned>(blocks), kThreads, size_t{kShared}, stream, params);
+}
+
+template <int kGroups>
+cudaError_t LaunchFor(const GemvParams& params, cudaStream_t stream) {
+  int device = 0, multiprocessors = 0, shared = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  }
+  if (error != cudaSuccess) return error;
+  // A few features a thread block at least.
+  const int blocks = static_cast<int>(std::min<int64_t>(multiprocessors, CeilDiv(params.out, 4)));
+  constexpr int kMany = 12, kFew = 4;  // of Hopper's 227 KiB, and of any card's 99 KiB
+  return shared >= kSharedBytes<kGroups, kMany> ? Launch<kGroups, kMany>(params, blocks, stream)
+                                                : Launch<kGroups, kFew>(params, blocks, stream);
+}
 
 }  // namespace
 
 cudaError_t Gemv(const GemvParams& params, cudaStream_t stream) {
   if (params.rows == 0) return cudaSuccess;
   if (params.rows > kGemvRows || !PiecesAligned(params.weight, params.in, params.in)) return cudaErrorInvalidValue;
-  if (params.rows <= 8) return Launch<8, 2, 2>(params, stream);
-  // Sixteen tokens of x are as many bytes as sixteen features: then twice the features share them.
-  return params.out <= kFewFeatures ? Launch<16, 4, 4>(params, stream) : Launch<16, 4, 2>(params, stream);
+  return params.rows <= kGroupTokens ? LaunchFor<1>(params, stream) : LaunchFor<2>(params, stream);
 }
 
 }  // namespace salamander::kernels::cuda

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kRoleThreads = 128;
 constexpr int kThreads = 2 * kRoleThreads;
-enum Barrier { kChunkBarrier = 1, kStateReadBarrier };
+enum Barrier { kChunkBarrier, kStateReadBarrier };
 
 template <int kDimension, int kChunkRows, int kLoadStages>
 struct Shape {
