@@ -56,10 +56,12 @@ int RunServe(const Args& args) {
                 "\"ready HOST:PORT\" once a request would succeed, and serves until Ctrl-C or SIGTERM.");
   flags.Add("model", &options.model, "checkpoint folder: config.json, *.safetensors and tokenizer.model");
   flags.Add("load_format", &options.load_format, "safetensors (default), or dummy: made-up weights");
-  flags.Add("device", &options.device, "cpu (default), cuda or cuda:N");
-  flags.Add("prefill_workers", &options.prefill_workers, "prefill workers to start (default 2; see decode_workers)");
+  flags.Add("device", &options.device,
+            "cpu (default), cuda, cuda:N, or GPUs that the workers take in turn: cuda:0,cuda:1");
+  flags.Add("prefill_workers", &options.prefill_workers,
+            "prefill workers to start (default 2; with several GPUs, all but one; see decode_workers)");
   flags.Add("decode_workers", &options.decode_workers,
-            "decode workers to start (default 1); with neither given, one process on a GPU is both");
+            "decode workers to start (default 1); with neither given, one process on one GPU is both");
   flags.Add("listen", &options.listen, "HOST:PORT of the router; port 0: a free one (default 127.0.0.1:7000)");
   flags.Add("metrics_listen", &options.metrics_listen, "HOST:PORT of the router's /metrics (default: a free port)");
   flags.Add("threads", &options.threads, "threads of each worker (default: the cores, divided)");

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/model/checkpoint.h"
 #include "kernels/device.h"
 
@@ -29,10 +30,28 @@ absl::Status Flag(const char* name, const absl::Status& status) {
   return absl::InvalidArgumentError(absl::StrCat("--", name, ": ", status.message()));
 }
 
-bool OnCpu(const ServeOptions& options) { return options.device == "cpu"; }
+std::vector<std::string> Devices(const ServeOptions& options) { return absl::StrSplit(options.device, ','); }
 
-ChildPlan PlanWorker(const ServeOptions& options, const std::string& router, std::string name, std::string program,
-                     int64_t threads, std::optional<int64_t> memory_bytes) {
+bool OnCpu(const ServeOptions& options) { return Devices(options).front() == "cpu"; }
+
+absl::Status CheckDevices(const ServeOptions& options) {
+  const std::vector<std::string> devices = Devices(options);
+  for (const std::string& device : devices) {
+    const auto spec = kernels::ParseDevice(device);
+    if (!spec.ok()) return Flag("device", spec.status());
+    if (spec->cuda == OnCpu(options)) {
+      return absl::InvalidArgumentError(absl::StrCat("--device must be of one kind, got \"", options.device, "\""));
+    }
+  }
+  const WorkerCounts counts = PlanCounts(options);
+  const size_t workers = counts.one_process ? 1 : counts.prefill + counts.decode;
+  if (devices.size() <= workers) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--device must name at most as many devices as there are workers, ",
+                                                 workers, ", got ", devices.size()));
+}
+
+ChildPlan PlanWorker(const ServeOptions& options, const std::string& device, const std::string& router,
+                     std::string name, std::string program, int64_t threads, std::optional<int64_t> memory_bytes) {
   ChildPlan plan{.name = std::move(name), .program = std::move(program)};
   plan.args = {absl::StrCat("--model=", options.model),
                absl::StrCat("--routers=", router),
@@ -41,7 +60,7 @@ ChildPlan PlanWorker(const ServeOptions& options, const std::string& router, std
                "--metrics_listen=127.0.0.1:0",
                "--ucx_net_devices=lo",
                absl::StrCat("--threads=", threads),
-               absl::StrCat("--device=", options.device),
+               absl::StrCat("--device=", device),
                absl::StrCat("--load_format=", options.load_format),
                absl::StrCat("--grace_seconds=", options.grace_seconds)};
   AddIfGiven(plan.args, "memory_bytes", memory_bytes);
@@ -56,7 +75,7 @@ absl::Status CheckServeOptions(const ServeOptions& options) {
   const WorkerCounts counts = PlanCounts(options);
   if (absl::Status status = CheckCount("prefill_workers", counts.prefill); !status.ok()) return status;
   if (absl::Status status = CheckCount("decode_workers", counts.decode); !status.ok()) return status;
-  if (auto device = kernels::ParseDevice(options.device); !device.ok()) return Flag("device", device.status());
+  if (absl::Status status = CheckDevices(options); !status.ok()) return status;
   if (auto format = model::ParseLoadFormat(options.load_format); !format.ok())
     return Flag("load_format", format.status());
   if (options.grace_seconds < 0) {
@@ -95,9 +114,13 @@ ChildPlan PlanRouter(const ServeOptions& options) {
 }
 
 WorkerCounts PlanCounts(const ServeOptions& options) {
-  const bool one_process = !OnCpu(options) && !options.prefill_workers && !options.decode_workers;
+  const bool one_process =
+      !OnCpu(options) && Devices(options).size() == 1 && !options.prefill_workers && !options.decode_workers;
   if (one_process) return {.prefill = 1, .decode = 1, .one_process = true};
-  return {.prefill = options.prefill_workers.value_or(2), .decode = options.decode_workers.value_or(1)};
+  // Of several GPUs the last one decodes.
+  const auto of_devices = static_cast<int32_t>(std::max<size_t>(Devices(options).size(), 2) - 1);
+  return {.prefill = options.prefill_workers.value_or(OnCpu(options) ? 2 : of_devices),
+          .decode = options.decode_workers.value_or(1)};
 }
 
 std::vector<ChildPlan> PlanWorkers(const ServeOptions& options, const Machine& machine, const std::string& router) {
@@ -106,9 +129,11 @@ std::vector<ChildPlan> PlanWorkers(const ServeOptions& options, const Machine& m
   std::optional<int64_t> memory = options.memory_bytes;
   // A worker on a GPU looks for itself what is free.
   if (!memory && OnCpu(options)) memory = PlanMemory(machine.memory_bytes, counts.prefill + counts.decode);
+  const std::vector<std::string> devices = Devices(options);
   std::vector<ChildPlan> plans;
   auto add = [&](const std::string& name, const std::string& program, int64_t of_threads) -> std::vector<std::string>& {
-    plans.push_back(PlanWorker(options, router, name, program, options.threads.value_or(of_threads), memory));
+    const std::string& device = devices[plans.size() % devices.size()];
+    plans.push_back(PlanWorker(options, device, router, name, program, options.threads.value_or(of_threads), memory));
     return plans.back().args;
   };
   auto add_prefill_flags = [&](std::vector<std::string>& args) {

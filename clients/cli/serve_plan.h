@@ -14,6 +14,7 @@ namespace salamander::cli {
 struct ServeOptions {
   std::string model;
   std::string load_format = "safetensors";
+  // One device, or a list with commas that the workers take in turn, prefill workers first.
   std::string device = "cpu";
   // Not given: one process with both roles on a GPU, two prefill workers and a decode worker on a CPU.
   std::optional<int32_t> prefill_workers;

@@ -65,6 +65,24 @@ TEST(Plan, OneProcessOnAGpuUnlessWorkersAreCounted) {
   EXPECT_EQ(CheckServeOptions(options).message(), "--device: device must be cpu, cuda or cuda:N, got \"gpu\"");
 }
 
+TEST(Plan, WorkersTakeGpusInTurnAndTheLastDecodes) {
+  ServeOptions options{.model = "/m", .device = "cuda:2,cuda:0,cuda:1"};
+  const Machine machine = {.cores = 16, .memory_bytes = 3000};
+  const std::vector<ChildPlan> plans = PlanWorkers(options, machine, "r");
+  ASSERT_EQ(plans.size(), 3U);
+  EXPECT_THAT(plans[0].args, Contains("--device=cuda:2"));
+  EXPECT_THAT(plans[1].args, Contains("--device=cuda:0"));
+  EXPECT_EQ(plans[2].program, "salamander-decode-worker");
+  EXPECT_THAT(plans[2].args, Contains("--device=cuda:1"));
+  options.prefill_workers = 3;
+  EXPECT_THAT(PlanWorkers(options, machine, "r")[3].args, Contains("--device=cuda:2"));
+  options.prefill_workers = 1;
+  EXPECT_EQ(CheckServeOptions(options).message(),
+            "--device must name at most as many devices as there are workers, 2, got 3");
+  options.device = "cuda:0,cpu";
+  EXPECT_EQ(CheckServeOptions(options).message(), "--device must be of one kind, got \"cuda:0,cpu\"");
+}
+
 TEST(Plan, PassesOnWhatWasGivenAndNothingElse) {
   ServeOptions options{.model = "/m"};
   for (const std::string& arg : PlanRouter(options).args) EXPECT_THAT(arg, Not(HasSubstr("span_tokens")));

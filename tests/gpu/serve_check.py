@@ -20,18 +20,18 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 class PeakMemory:
-    """The most MiB in use on the GPU, asked for every 0.2 s."""
+    """The most MiB in use on the fullest of the GPUs ("0,1"), asked for every 0.2 s."""
 
-    def __init__(self, device):
+    def __init__(self, gpus):
         self.peak = 0
-        self.query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", str(device)]
+        self.query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", gpus]
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self.watch)
 
     def watch(self):
         while not self.stopped.wait(0.2):
-            used = subprocess.run(self.query, capture_output=True, text=True, check=False).stdout.strip()
-            self.peak = max(self.peak, int(used) if used.isdigit() else 0)
+            used = subprocess.run(self.query, capture_output=True, text=True, check=False).stdout.split()
+            self.peak = max([self.peak, *(int(mib) for mib in used if mib.isdigit())])
 
     def __enter__(self):
         self.thread.start()
@@ -72,7 +72,8 @@ def main():
     parser.add_argument("serve", nargs="*", help="more flags of `salamander serve`, after --")
     args = parser.parse_args()
     vocabulary = json.loads((HERE / args.model / "config.json").read_text())["vocab_size"]
-    device = args.device.partition(":")[2] or 0
+    devices = args.device.split(",")
+    gpus = ",".join(device.partition(":")[2] or "0" for device in devices)
     lengths = [int(length) for length in args.tokens.split(",")]
     same = True
     with tempfile.TemporaryDirectory() as folder, open(HERE / "serve.log", "w", encoding="utf-8") as log:
@@ -87,7 +88,7 @@ def main():
         print(f"serve: ready after {time.monotonic() - begin:.1f} s", flush=True)
         try:
             for length in lengths:
-                with PeakMemory(device) as memory:
+                with PeakMemory(gpus) as memory:
                     answers[length] = ask(["generate", "--target=127.0.0.1:7077"], args, prompts[length])
                 timing = {key: round(value, 4) for key, value in answers[length]["timing"].items()}
                 print(f"serve {length}: spans {len(answers[length]['plan']['spans'])}, peak {memory.peak} MiB, {timing}",
@@ -97,9 +98,9 @@ def main():
             code = server.wait(timeout=60)
         print(f"serve: ended with {code}", flush=True)
         for length in [] if args.no_run else lengths:
-            with PeakMemory(device) as memory:
+            with PeakMemory(gpus) as memory:
                 alone = ask(["run", f"--model={args.model}", f"--load_format={args.load_format}",
-                             f"--device={args.device}"], args, prompts[length])
+                             f"--device={devices[0]}"], args, prompts[length])
             equal = alone["tokens"] == answers[length]["tokens"]
             same = same and equal
             print(f"run   {length}: tokens {'the same' if equal else 'DIFFER'}, peak {memory.peak} MiB, "
