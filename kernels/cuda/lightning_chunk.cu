@@ -19,7 +19,9 @@ struct Shape {
   static constexpr int kTileBytes = kChunk * kDim * 2;
   static constexpr int kStageBytes = 3 * kTileBytes;  // q, k, v
   static constexpr int kStateAt = kStages * kStageBytes;
-  static constexpr int kSharedBytes = kStateAt + kDim * kDim * 2;
+  static constexpr int kStateBytes = kDim * kDim * 2;
+  // With two stages there is room for two states: the next is written while this one is read.
+  static constexpr int kSharedBytes = kStateAt + kStages * kStateBytes;
   static constexpr int kKSteps = kDim / 16;
   // Tiles of 16 query rows of a warp: w and, in chunks of 128, 7 - w. Together each warp sees as many keys.
   static constexpr int kQueryTiles = kChunk / 64;
@@ -43,6 +45,8 @@ class Chunks {
     return static_cast<int>(min(static_cast<int64_t>(S::kChunk), span_.rows - int64_t{chunk} * S::kChunk));
   }
   __device__ uint8_t* stage(int chunk) const { return shared_ + chunk % S::kStages * S::kStageBytes; }
+  // The state before the chunk, bf16.
+  __device__ uint8_t* state(int chunk) const { return shared_ + S::kStateAt + chunk % S::kStages * S::kStateBytes; }
 
   __device__ void Begin(int chunk) {
     WaitCopies<0>();
@@ -212,15 +216,15 @@ class QueryWarp {
 };
 
 template <class S>
-__device__ void ComputeOutputs(const Span& span, Chunks<S>& chunks, uint8_t* shared, int warp) {
+__device__ void ComputeOutputs(const Span& span, Chunks<S>& chunks, int warp) {
   QueryWarp<S> queries(span, warp);
   for (int i = 0; i < chunks.count(); ++i) {
     chunks.Begin(i);
     uint8_t* stage = chunks.stage(i);
     const uint32_t tile = SharedAddress(stage);
     const bool any = queries.first_row() < chunks.rows(i);
-    if (any) queries.ReadState(tile, SharedAddress(shared) + S::kStateAt);
-    if (i + 1 < chunks.count()) BarrierArrive(kStateReadBarrier, kThreads);
+    if (any) queries.ReadState(tile, SharedAddress(chunks.state(i)));
+    if (S::kStages == 1 && i + 1 < chunks.count()) BarrierArrive(kStateReadBarrier, kThreads);
     if (any) {
       queries.ReadChunk(tile + S::kTileBytes, tile + 2 * S::kTileBytes);
       queries.Store(stage, span.out + int64_t{i} * S::kChunk * span.out_stride, chunks.rows(i));
@@ -230,14 +234,14 @@ __device__ void ComputeOutputs(const Span& span, Chunks<S>& chunks, uint8_t* sha
 }
 
 template <class S>
-__device__ void CarryState(const Span& span, Chunks<S>& chunks, uint8_t* shared, int warp) {
+__device__ void CarryState(const Span& span, Chunks<S>& chunks, int warp) {
   StateTile<S::kDim, S::kStateTiles, S::kDim / 16> state;
   state.row = warp * 16 * S::kStateTiles;
   state.col = 0;
   const bool any = state.row < S::kDim;
   if (any) {
     state.Load(span.state_before);
-    state.StoreBf16(shared + S::kStateAt);
+    state.StoreBf16(chunks.state(0));
   }
   for (int i = 0; i < chunks.count(); ++i) {
     chunks.Begin(i);
@@ -249,8 +253,8 @@ __device__ void CarryState(const Span& span, Chunks<S>& chunks, uint8_t* shared,
       state.template AddRows<S::kChunk>(tile + S::kTileBytes, tile + 2 * S::kTileBytes, span.rate, rows - 1);
     }
     if (!last) {
-      BarrierSync(kStateReadBarrier, kThreads);
-      if (any) state.StoreBf16(shared + S::kStateAt);
+      if constexpr (S::kStages == 1) BarrierSync(kStateReadBarrier, kThreads);
+      if (any) state.StoreBf16(chunks.state(i + 1));
     }
     chunks.End(i);
   }
@@ -267,9 +271,9 @@ __global__ __launch_bounds__(kThreads, 1) void ChunkKernel(LightningArgs args) {
   Chunks<S> chunks(span, shared);
   const int warp = threadIdx.x / 32;
   if (warp < kRoleThreads / 32) {
-    ComputeOutputs<S>(span, chunks, shared, warp);
+    ComputeOutputs<S>(span, chunks, warp);
   } else {
-    CarryState<S>(span, chunks, shared, warp - kRoleThreads / 32);
+    CarryState<S>(span, chunks, warp - kRoleThreads / 32);
   }
 }
 
