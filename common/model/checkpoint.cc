@@ -3,6 +3,8 @@
 #include <xxhash.h>
 
 #include <filesystem>
+#include <functional>
+#include <numeric>
 #include <set>
 #include <utility>
 
@@ -92,9 +94,8 @@ absl::Status CheckTensors(const Tensors& found, const Config& config) {
 Tensors DummyTensors(const Config& config) {
   Tensors tensors;
   for (const auto& [name, shape] : ExpectedTensors(config)) {
-    TensorView view{.type = TensorType::kBF16, .shape = shape};
-    view.bytes = 2 * view.elements();
-    tensors[name] = view;
+    const int64_t elements = std::accumulate(shape.begin(), shape.end(), int64_t{1}, std::multiplies<>());
+    tensors[name] = {.type = TensorType::kBF16, .shape = shape, .bytes = 2 * elements};
   }
   return tensors;
 }

@@ -138,6 +138,7 @@ TEST_F(CheckpointTest, ADummyNeedsItsConfigurationOnly) {
   for (const auto& [name, view] : tensors_) {
     ASSERT_TRUE((*dummy)->has(name));
     EXPECT_EQ((*dummy)->tensor(name).shape, view.shape);
+    EXPECT_EQ((*dummy)->tensor(name).elements(), view.elements()) << name;
     EXPECT_EQ((*dummy)->tensor(name).data, nullptr);
   }
   EXPECT_NE((*dummy)->fingerprint(), real);
