@@ -237,13 +237,14 @@ v1::PrefillStart Request::StartFor(int worker) const {
     if (span.worker() != worker) continue;
     start.mutable_tokens()->Add(tokens_.begin() + span.begin(), tokens_.begin() + span.end());
   }
-  const auto add_subscriber = [&start](InstanceId instance, uint64_t epoch) {
+  const auto add_subscriber = [&start](const auto& leg) {
     v1::Subscriber* subscriber = start.add_subscribers();
-    subscriber->set_instance_id(instance);
-    subscriber->set_epoch(epoch);
+    subscriber->set_instance_id(leg.instance());
+    subscriber->set_epoch(leg.epoch());
+    subscriber->set_secret(leg.secret());
   };
-  for (const auto& leg : prefill_) add_subscriber(leg->instance(), leg->epoch());
-  add_subscriber(decode_->instance(), decode_->epoch());
+  for (const auto& leg : prefill_) add_subscriber(*leg);
+  add_subscriber(*decode_);
   return start;
 }
 

@@ -125,6 +125,7 @@ grpc::Status FakeWorker::Reserve(grpc::ServerContext* context, const v1::Reserve
     if (!answer.ok()) return answer;
   }
   held_[next_epoch_] = request.plan();
+  response->set_secret(absl::StrCat(hello_.name(), " ", next_epoch_));
   response->set_epoch(next_epoch_++);
   response->set_instance_id(hello_.instance_id());
   return grpc::Status::OK;
