@@ -61,7 +61,7 @@ absl::Status Run(int argc, char** argv) {
   ASSIGN_OR_RETURN(const double grace_seconds, service::StartProcessFromFlags("router"));
   ASSIGN_OR_RETURN(const RouterOptions options, OptionsFromFlags());
   ASSIGN_OR_RETURN(const auto router, Router::Start(options));
-  service::PrintAddresses(router->address(), router->metrics_address());
+  service::PrintAddresses(router->address(), router->metrics_address(), router->health_address());
   service::WaitForStopSignal();
   router->Drain(grace_seconds);
   return absl::OkStatus();

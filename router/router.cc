@@ -53,7 +53,10 @@ class RouterImpl final : public Router {
         registry_({.model_fingerprint = model_.fingerprint,
                    .heartbeat_seconds = options.heartbeat_seconds,
                    .router_version = service::BuildVersion()},
-                  &RealClock(), [](const std::string& address) { return std::make_shared<WorkerClient>(address); }),
+                  &RealClock(),
+                  [security = service::MemberSecurity(options.server.security)](const std::string& address) {
+                    return std::make_shared<WorkerClient>(address, security);
+                  }),
         placer_(&registry_, {.span_tokens = options.span_tokens,
                              .min_span_tokens = std::min(options.min_span_tokens, options.span_tokens),
                              .codec = options.codec}),
@@ -97,6 +100,7 @@ class RouterImpl final : public Router {
 
   std::string address() const override { return server_->address(); }
   std::string metrics_address() const override { return server_->metrics_address(); }
+  std::string health_address() const override { return server_->health_address(); }
 
   void Drain(double grace_seconds) override {
     if (std::exchange(drained_, true)) return;

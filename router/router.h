@@ -38,6 +38,7 @@ class Router {
   virtual ~Router() = default;
   virtual std::string address() const = 0;
   virtual std::string metrics_address() const = 0;
+  virtual std::string health_address() const = 0;  // empty: none
   // Readiness off, no new requests; returns when running ones ended or the grace is over (they are then cancelled).
   virtual void Drain(double grace_seconds) = 0;
 };
