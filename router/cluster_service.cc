@@ -91,7 +91,11 @@ class RegisterReactor final : public grpc::ServerBidiReactor<v1::WorkerMessage, 
 
 }  // namespace
 
-grpc::ServerBidiReactor<v1::WorkerMessage, v1::RouterMessage>* ClusterService::Register(grpc::CallbackServerContext*) {
+grpc::ServerBidiReactor<v1::WorkerMessage, v1::RouterMessage>* ClusterService::Register(
+    grpc::CallbackServerContext* call) {
+  if (absl::Status member = gate_->Check(*call, "Register"); !member.ok()) {
+    return new service::RefusedStream<v1::WorkerMessage, v1::RouterMessage>(service::ToGrpc(member));
+  }
   return RegisterReactor::Start(registry_);
 }
 

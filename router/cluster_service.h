@@ -4,6 +4,7 @@
 
 #include <functional>
 
+#include "common/service/cluster_gate.h"
 #include "router/registry.h"
 #include "salamander/v1/cluster.grpc.pb.h"
 
@@ -12,9 +13,9 @@ namespace salamander::router {
 // Runs on gRPC's threads. The registry outlives it, and it outlives its server.
 class ClusterService final : public v1::Cluster::CallbackService {
  public:
-  // `describe` fills in what the registry does not know: version, model, queue.
-  ClusterService(Registry* registry, std::function<void(v1::GetStatusResponse*)> describe)
-      : registry_(registry), describe_(std::move(describe)) {}
+  // `describe` fills in what the registry does not know: version, model, queue. `gate` outlives it.
+  ClusterService(Registry* registry, service::ClusterGate* gate, std::function<void(v1::GetStatusResponse*)> describe)
+      : registry_(registry), gate_(gate), describe_(std::move(describe)) {}
 
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::RouterMessage>* Register(grpc::CallbackServerContext* call) override;
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest* request,
@@ -22,6 +23,7 @@ class ClusterService final : public v1::Cluster::CallbackService {
 
  private:
   Registry* const registry_;
+  service::ClusterGate* const gate_;
   const std::function<void(v1::GetStatusResponse*)> describe_;
 };
 

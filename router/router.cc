@@ -75,7 +75,8 @@ class RouterImpl final : public Router {
                  .metrics = &router_metrics_,
                  .active = &active_},
         inference_(&context_, &registry_),
-        cluster_(&registry_, [this](v1::GetStatusResponse* response) { Describe(response); }) {
+        gate_(options.server.security.cluster_token, &metrics_),
+        cluster_(&registry_, &gate_, [this](v1::GetStatusResponse* response) { Describe(response); }) {
     router_metrics_.Watch(&registry_, &admission_);
     registry_.set_on_change([this] { admission_.Wake(); });
     registry_.set_on_gone([this](InstanceId instance, const std::string& reason) {
@@ -157,6 +158,7 @@ class RouterImpl final : public Router {
   ThreadPool text_;
   RequestContext context_;
   InferenceService inference_;
+  service::ClusterGate gate_;
   ClusterService cluster_;
   std::unique_ptr<service::Server> server_;
   std::optional<Ticker> expire_;
