@@ -45,11 +45,14 @@ absl::Status CheckOptions(const RouterOptions& options) {
 
 class RouterImpl final : public Router {
  public:
-  RouterImpl(const RouterOptions& options, ModelInfo model)
+  // `keys` may be null. It counts in `metrics`.
+  RouterImpl(const RouterOptions& options, ModelInfo model, std::unique_ptr<service::Metrics> metrics,
+             std::unique_ptr<ApiKeys> keys)
       : options_(options),
         model_(std::move(model)),
-        metrics_("router"),
-        router_metrics_(&metrics_),
+        metrics_(std::move(metrics)),
+        router_metrics_(metrics_.get()),
+        keys_(std::move(keys)),
         registry_({.model_fingerprint = model_.fingerprint,
                    .heartbeat_seconds = options.heartbeat_seconds,
                    .router_version = service::BuildVersion()},
@@ -73,10 +76,14 @@ class RouterImpl final : public Router {
                  .placer = &placer_,
                  .admission = &admission_,
                  .metrics = &router_metrics_,
-                 .active = &active_},
+                 .active = &active_,
+                 .keys = keys_.get()},
         inference_(&context_, &registry_),
-        gate_(options.server.security.cluster_token, &metrics_),
-        cluster_(&registry_, &gate_, [this](v1::GetStatusResponse* response) { Describe(response); }) {
+        gate_(options.server.security.cluster_token, metrics_.get()),
+        cluster_(
+            &registry_, &gate_,
+            [this](const grpc::CallbackServerContext& call) { return inference_.Authenticate(call).status(); },
+            [this](v1::GetStatusResponse* response) { Describe(response); }) {
     router_metrics_.Watch(&registry_, &admission_);
     registry_.set_on_change([this] { admission_.Wake(); });
     registry_.set_on_gone([this](InstanceId instance, const std::string& reason) {
@@ -88,13 +95,17 @@ class RouterImpl final : public Router {
     if (server_ == nullptr) return;
     Drain(0);
     expire_.reset();
+    reload_.reset();
     server_.reset();
     active_.WaitForTokens();
   }
 
   absl::Status Serve() {
-    ASSIGN_OR_RETURN(server_, service::Server::Start(options_.server, &metrics_, {&inference_, &cluster_}));
+    ASSIGN_OR_RETURN(server_, service::Server::Start(options_.server, metrics_.get(), {&inference_, &cluster_}));
     expire_.emplace("expire", options_.heartbeat_seconds / kExpireChecksPerBeat, [this] { registry_.Expire(); });
+    if (keys_ != nullptr) {
+      reload_.emplace("api_keys", options_.server.security.tls.reload_seconds, [this] { keys_->Reload(); });
+    }
     server_->SetServing(true);
     return absl::OkStatus();
   }
@@ -147,8 +158,9 @@ class RouterImpl final : public Router {
 
   const RouterOptions options_;
   const ModelInfo model_;
-  service::Metrics metrics_;
+  const std::unique_ptr<service::Metrics> metrics_;
   RouterMetrics router_metrics_;
+  const std::unique_ptr<ApiKeys> keys_;
   ActiveRequests active_;
   Registry registry_;
   Placer placer_;
@@ -161,7 +173,7 @@ class RouterImpl final : public Router {
   service::ClusterGate gate_;
   ClusterService cluster_;
   std::unique_ptr<service::Server> server_;
-  std::optional<Ticker> expire_;
+  std::optional<Ticker> expire_, reload_;
   bool drained_ = false;
 };
 
@@ -169,7 +181,12 @@ class RouterImpl final : public Router {
 
 absl::StatusOr<std::unique_ptr<Router>> StartRouter(const RouterOptions& options, ModelInfo model) {
   RETURN_IF_ERROR(CheckOptions(options));
-  auto router = std::make_unique<RouterImpl>(options, std::move(model));
+  auto metrics = std::make_unique<service::Metrics>("router");
+  std::unique_ptr<ApiKeys> keys;
+  if (!options.api_keys_file.empty()) {
+    ASSIGN_OR_RETURN(keys, ApiKeys::Open(options.api_keys_file, &RealClock(), metrics.get()));
+  }
+  auto router = std::make_unique<RouterImpl>(options, std::move(model), std::move(metrics), std::move(keys));
   RETURN_IF_ERROR(router->Serve());
   return std::unique_ptr<Router>(std::move(router));
 }

@@ -15,6 +15,8 @@ namespace salamander::router {
 struct RouterOptions {
   service::ServerOptions server;
   std::string load_format = "safetensors";  // of the workers
+  // The API keys that clients need one of (api_key_file.h); empty: none are asked for.
+  std::string api_keys_file;
   // Folder with config.json and, for text prompts, tokenizer.model.
   std::string model;
   int64_t span_tokens = 8192;  // longest span; a multiple of 128

@@ -92,6 +92,7 @@ int RunServe(const Args& args) {
   flags.Add("tls_client_auth", &options.tls_client_auth, "require clients' certificates (default), or none");
   flags.Add("tls_server_name", &options.tls_server_name, "the processes verify each other by (default: first in it)");
   flags.Add("cluster_token_file", &options.cluster_token_file, "file with the processes' secret (default: a new one)");
+  flags.Add("api_keys_file", &options.api_keys_file, "JSON file of the API keys that clients need one of");
   flags.Add("allow_insecure", &options.allow_insecure, "listen beyond loopback without TLS");
   flags.Add("threads", &options.threads, "threads of each worker (default: the cores, divided)");
   flags.Add("memory_bytes", &options.memory_bytes,

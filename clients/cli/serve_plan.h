@@ -37,6 +37,7 @@ struct ServeOptions {
   std::optional<int64_t> max_batch;
   std::optional<std::string> capture_dir;
   std::optional<std::string> log_level;
+  std::optional<std::string> api_keys_file;
   // Of the router and the workers alike. Without a name of their own, all of them are dialed by the certificate's
   // first.
   std::string tls_cert, tls_key, tls_ca, tls_client_auth = "require", tls_server_name;

@@ -51,6 +51,7 @@ void FakeWorker::Serve(grpc::Service* service) {
 void FakeWorker::Register(const std::string& router) {
   service::RegistrationOptions options;
   options.routers = {router};
+  options.security.cluster_token = script_.cluster_token;
   options.hello = hello_;
   options.heartbeat = [this] {
     v1::Heartbeat beat;
