@@ -369,9 +369,10 @@ void Request::EndLegs() {
 }
 
 void Request::End(const absl::Status& status, std::optional<double> retry_after_seconds) {
+  // First: who sees the router idle sees the key's places free.
+  if (key_ != nullptr) key_->EndRequest(status.code(), tokens_taken_, prompt_tokens_run_, completion_tokens_);
   if (ticket_.has_value()) context_.admission->Leave(*ticket_);
   context_.metrics->Ended(status.code());
-  if (key_ != nullptr) key_->EndRequest(status.code(), tokens_taken_, prompt_tokens_run_, completion_tokens_);
   std::exchange(client_, nullptr)->Finish(status, retry_after_seconds);
 }
 
