@@ -6,7 +6,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CTEST := ctest --output-on-failure --no-tests=error
 
 PACKAGES := g++ cmake ninja-build ccache pkg-config git python3 python3-venv clang-format \
-  libgrpc++-dev libgrpc-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev \
+  libgrpc++-dev libgrpc-dev libssl-dev openssl libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev \
   libucx-dev prometheus-cpp-dev libdnnl-dev libsentencepiece-dev libxxhash-dev libspdlog-dev \
   nlohmann-json3-dev libgtest-dev libgmock-dev
 

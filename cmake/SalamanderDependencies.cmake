@@ -1,5 +1,6 @@
 # Everything the project links, from Debian 12 packages (the Makefile's `deps` target installs them).
 find_package(Threads REQUIRED)
+find_package(OpenSSL 3 REQUIRED)
 find_package(Protobuf 3.21 REQUIRED)
 find_package(gRPC CONFIG REQUIRED)
 find_package(absl REQUIRED)

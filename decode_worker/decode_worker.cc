@@ -13,8 +13,8 @@ namespace {
 
 class DecodeRole final : public worker::Role {
  public:
-  explicit DecodeRole(std::unique_ptr<Batcher> batcher)
-      : batcher_(std::move(batcher)), service_(&batcher_->requests()) {}
+  DecodeRole(worker::Host* host, std::unique_ptr<Batcher> batcher)
+      : batcher_(std::move(batcher)), service_(host, &batcher_->requests()) {}
 
   grpc::Service* service() override { return &service_; }
   worker::RequestTableBase& requests() override { return batcher_->requests(); }
@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<worker::Worker>> StartWorkerOn(std::shared_ptr<wo
       std::move(host),
       [&options](worker::Host* on, const std::function<void()>&) -> absl::StatusOr<std::unique_ptr<worker::Role>> {
         ASSIGN_OR_RETURN(std::unique_ptr<Batcher> batcher, Batcher::Create(on, options));
-        return std::make_unique<DecodeRole>(std::move(batcher));
+        return std::make_unique<DecodeRole>(on, std::move(batcher));
       });
 }
 

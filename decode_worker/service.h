@@ -12,8 +12,8 @@ class DecodeService final : public worker::RequestService<v1::DecodeWorker::Call
  public:
   using RequestService::RequestService;
 
-  grpc::ServerBidiReactor<v1::DecodeCommand, v1::DecodeEvent>* Decode(grpc::CallbackServerContext*) override {
-    return OpenStream();
+  grpc::ServerBidiReactor<v1::DecodeCommand, v1::DecodeEvent>* Decode(grpc::CallbackServerContext* context) override {
+    return OpenStream(*context, "Decode");
   }
 };
 

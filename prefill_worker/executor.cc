@@ -118,7 +118,8 @@ absl::Status Executor::TakeStart(Request& request, const v1::PrefillStart& start
   request.deadline = VirtualDeadline(host_->clock->Now(), plan.prompt_tokens(), kReferenceTokensPerSecond);
   request.tokens.assign(start.tokens().begin(), start.tokens().end());
   for (const v1::Subscriber& subscriber : start.subscribers()) {
-    request.destinations.push_back({.instance = subscriber.instance_id(), .epoch = subscriber.epoch()});
+    request.destinations.push_back(
+        {.instance = subscriber.instance_id(), .epoch = subscriber.epoch(), .secret = subscriber.secret()});
   }
   const absl::Span<const int32_t> tokens = request.tokens;
   size_t offset = 0;

@@ -32,7 +32,7 @@ class PrefillRole final : public worker::Role {
     ASSIGN_OR_RETURN(role->executor_, Executor::Create(host, options));
     role->links_ = std::make_unique<Links>(&role->executor_->publisher(), host->metrics.get(), host->transport->name(),
                                            std::move(beat));
-    role->service_ = std::make_unique<PrefillService>(&role->executor_->requests());
+    role->service_ = std::make_unique<PrefillService>(host, &role->executor_->requests());
     return role;
   }
 

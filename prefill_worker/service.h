@@ -12,8 +12,9 @@ class PrefillService final : public worker::RequestService<v1::PrefillWorker::Ca
  public:
   using RequestService::RequestService;
 
-  grpc::ServerBidiReactor<v1::PrefillCommand, v1::PrefillEvent>* Prefill(grpc::CallbackServerContext*) override {
-    return OpenStream();
+  grpc::ServerBidiReactor<v1::PrefillCommand, v1::PrefillEvent>* Prefill(
+      grpc::CallbackServerContext* context) override {
+    return OpenStream(*context, "Prefill");
   }
 };
 

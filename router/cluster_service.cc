@@ -91,12 +91,22 @@ class RegisterReactor final : public grpc::ServerBidiReactor<v1::WorkerMessage, 
 
 }  // namespace
 
-grpc::ServerBidiReactor<v1::WorkerMessage, v1::RouterMessage>* ClusterService::Register(grpc::CallbackServerContext*) {
+grpc::ServerBidiReactor<v1::WorkerMessage, v1::RouterMessage>* ClusterService::Register(
+    grpc::CallbackServerContext* call) {
+  if (absl::Status member = gate_->Check(*call, "Register"); !member.ok()) {
+    return new service::RefusedStream<v1::WorkerMessage, v1::RouterMessage>(service::ToGrpc(member));
+  }
   return RegisterReactor::Start(registry_);
 }
 
 grpc::ServerUnaryReactor* ClusterService::GetStatus(grpc::CallbackServerContext* call, const v1::GetStatusRequest*,
                                                     v1::GetStatusResponse* response) {
+  grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+  const absl::Status allowed = gate_->HasToken(*call) ? absl::OkStatus() : authenticate_(*call);
+  if (!allowed.ok()) {
+    reactor->Finish(service::ToGrpc(allowed));
+    return reactor;
+  }
   describe_(response);
   for (const WorkerView& view : registry_->Workers()) {
     v1::WorkerStatus* worker = response->add_workers();
@@ -110,7 +120,6 @@ grpc::ServerUnaryReactor* ClusterService::GetStatus(grpc::CallbackServerContext*
     worker->set_running_requests(view.running_requests);
     worker->set_transport_name(view.hello->transport_name());
   }
-  grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }

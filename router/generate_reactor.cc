@@ -14,8 +14,13 @@ constexpr char kRetryAfterKey[] = "grpc-retry-pushback-ms";
 
 }  // namespace
 
-void GenerateReactor::Start(const RequestContext* context, const v1::GenerateRequest& request) {
-  std::shared_ptr<Request> started = Request::Start(context, request, call_->deadline(), this);
+void AddRetryAfter(grpc::CallbackServerContext* call, double seconds) {
+  const auto milliseconds = static_cast<int64_t>(std::ceil(seconds * 1000));
+  call->AddTrailingMetadata(kRetryAfterKey, absl::StrCat(milliseconds));
+}
+
+void GenerateReactor::Start(const RequestContext* context, const v1::GenerateRequest& request, ApiKey::Ptr key) {
+  std::shared_ptr<Request> started = Request::Start(context, request, call_->deadline(), std::move(key), this);
   bool cancelled;
   {
     std::lock_guard lock(mutex_);
@@ -35,10 +40,7 @@ void GenerateReactor::Finish(const absl::Status& status, std::optional<double> r
   const grpc::Status end = service::ToGrpc(status);
   {
     std::lock_guard lock(mutex_);
-    if (retry_after_seconds.has_value()) {
-      const auto milliseconds = static_cast<int64_t>(std::ceil(*retry_after_seconds * 1000));
-      call_->AddTrailingMetadata(kRetryAfterKey, absl::StrCat(milliseconds));
-    }
+    if (retry_after_seconds.has_value()) AddRetryAfter(call_, *retry_after_seconds);
     finish_ = end;
     if (!writes_.empty()) return;  // OnWriteDone does it.
   }

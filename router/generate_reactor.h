@@ -14,14 +14,19 @@
 
 namespace salamander::router {
 
+// Goes with refusals that are worth trying again.
+void AddRetryAfter(grpc::CallbackServerContext* call, double seconds);
+
 // Deletes itself when gRPC is done with it, which is not before Finish. Any thread.
 class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>, public ClientStream {
  public:
   explicit GenerateReactor(grpc::CallbackServerContext* call) : call_(call) {}
   // Once, from the handler, which still owns the call then.
-  void Start(const RequestContext* context, const v1::GenerateRequest& request);
+  void Start(const RequestContext* context, const v1::GenerateRequest& request, ApiKey::Ptr key);
   // Instead of Start.
-  void Refuse(const absl::Status& status) { ServerWriteReactor::Finish(service::ToGrpc(status)); }
+  void Refuse(const absl::Status& status, std::optional<double> retry_after_seconds = std::nullopt) {
+    Finish(status, retry_after_seconds);
+  }
 
   void Send(v1::GenerateResponse message) override;
   void Finish(const absl::Status& status, std::optional<double> retry_after_seconds) override;

@@ -1,5 +1,7 @@
 #include "router/inference_service.h"
 
+#include "common/service/channel.h"
+#include "common/service/cluster_gate.h"
 #include "common/service/grpc_status.h"
 #include "router/generate_reactor.h"
 
@@ -20,10 +22,15 @@ v1::GetModelResponse InferenceService::Model() const {
 grpc::ServerWriteReactor<v1::GenerateResponse>* InferenceService::Generate(grpc::CallbackServerContext* call,
                                                                            const v1::GenerateRequest* request) {
   auto* reactor = new GenerateReactor(call);  // Deletes itself.
-  if (accepting_) {
-    reactor->Start(&context_, *request);
-  } else {
+  absl::StatusOr<ApiKey::Ptr> key = Authenticate(*call);
+  if (!key.ok()) {
+    reactor->Refuse(key.status());
+  } else if (!accepting_) {
     reactor->Refuse(absl::UnavailableError("the router is draining"));
+  } else if (Verdict verdict = *key == nullptr ? Verdict() : (*key)->StartRequest(); !verdict.status.ok()) {
+    reactor->Refuse(verdict.status, verdict.retry_after_seconds);
+  } else {
+    reactor->Start(&context_, *request, *std::move(key));
   }
   return reactor;
 }
@@ -32,6 +39,13 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
                                                      const v1::TokenizeRequest* request,
                                                      v1::TokenizeResponse* response) {
   grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+  const absl::StatusOr<ApiKey::Ptr> key = Authenticate(*call);
+  const Verdict verdict = key.ok() && *key != nullptr ? (*key)->CountRequest() : Verdict{.status = key.status()};
+  if (!verdict.status.ok()) {
+    if (verdict.retry_after_seconds > 0) AddRetryAfter(call, verdict.retry_after_seconds);
+    reactor->Finish(service::ToGrpc(verdict.status));
+    return reactor;
+  }
   // The token keeps the pools; request and response are gRPC's until Finish.
   context_.text->Post([this, token = context_.active->Token(), reactor, request, response] {
     const auto tokens = PromptTokens(request->prompt(), *context_.model);
@@ -43,10 +57,16 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
 
 grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* call, const v1::GetModelRequest*,
                                                      v1::GetModelResponse* response) {
-  *response = Model();
+  const absl::StatusOr<ApiKey::Ptr> key = Authenticate(*call);
+  if (key.ok()) *response = Model();
   grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
+  reactor->Finish(service::ToGrpc(key.status()));
   return reactor;
+}
+
+absl::StatusOr<ApiKey::Ptr> InferenceService::Authenticate(const grpc::CallbackServerContext& call) const {
+  if (context_.keys == nullptr) return nullptr;
+  return context_.keys->Authenticate(service::MetadataValue(call, service::kAuthorizationKey));
 }
 
 }  // namespace salamander::router

@@ -28,6 +28,9 @@ class InferenceService final : public v1::Inference::CallbackService {
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* call, const v1::GetModelRequest* request,
                                      v1::GetModelResponse* response) override;
 
+  // Of a client's call; null if the router has no keys.
+  absl::StatusOr<ApiKey::Ptr> Authenticate(const grpc::CallbackServerContext& call) const;
+
  private:
   const RequestContext& context_;
   const Registry& registry_;

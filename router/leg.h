@@ -69,6 +69,8 @@ class Leg : public std::enable_shared_from_this<Leg<Calls>> {
   const std::string& title() const { return worker_.title; }
   InstanceId instance() const { return worker_.instance; }
   uint64_t epoch() const { return epoch_; }
+  // Of the reservation: what items for it must carry.
+  const std::string& secret() const { return secret_; }
   Registry::LoadHold& load() { return worker_.load; }
 
   // Gives up after half a lease, so that reservations made one after the other live until all are claimed.
@@ -111,6 +113,7 @@ class Leg : public std::enable_shared_from_this<Leg<Calls>> {
   PlacedWorker worker_;
   State state_ = State::kIdle;
   uint64_t epoch_ = 0;
+  std::string secret_;
   bool heard_ = false;  // an event came, so the stream has claimed the reservation
   std::function<void(absl::Status)> on_reserved_, on_end_;
   std::function<void(Event)> on_event_;
@@ -139,6 +142,7 @@ void Leg<Calls>::Reserve(const v1::ReserveRequest& request, std::function<void(a
 template <typename Calls>
 void Leg<Calls>::OnReserved(const absl::Status& status, const v1::ReserveResponse& response) {
   epoch_ = response.epoch();
+  secret_ = response.secret();
   if (state_ == State::kEnded) {
     if (status.ok()) Release();
     return;

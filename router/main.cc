@@ -21,6 +21,8 @@ ABSL_FLAG(int32_t, max_logprobs, RouterOptions().max_logprobs, "largest number o
 ABSL_FLAG(int64_t, default_max_tokens, RouterOptions().default_max_tokens, "max_tokens of requests that give none");
 ABSL_FLAG(int64_t, max_total_tokens, RouterOptions().max_total_tokens,
           "limit of prompt + max_tokens; 0: the larger of the model's max_position_embeddings and 4M");
+ABSL_FLAG(std::string, api_keys_file, "",
+          "JSON file of the API keys that clients need one of, with their limits; empty: they need none");
 ABSL_FLAG(std::string, codec, "lossless", "of items between workers: raw or lossless");
 ABSL_FLAG(double, heartbeat_seconds, RouterOptions().heartbeat_seconds, "workers that miss two beats are gone");
 ABSL_FLAG(double, lease_seconds, RouterOptions().lease_seconds, "workers release a reservation nobody claims by then");
@@ -41,6 +43,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   ASSIGN_OR_RETURN(options.model, service::ModelFromFlags());
   options.load_format = service::LoadFormatFromFlags();
   ASSIGN_OR_RETURN(options.codec, CodecFromFlag());
+  options.api_keys_file = absl::GetFlag(FLAGS_api_keys_file);
   options.span_tokens = absl::GetFlag(FLAGS_span_tokens);
   options.min_span_tokens = absl::GetFlag(FLAGS_min_span_tokens);
   options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
@@ -61,7 +64,7 @@ absl::Status Run(int argc, char** argv) {
   ASSIGN_OR_RETURN(const double grace_seconds, service::StartProcessFromFlags("router"));
   ASSIGN_OR_RETURN(const RouterOptions options, OptionsFromFlags());
   ASSIGN_OR_RETURN(const auto router, Router::Start(options));
-  service::PrintAddresses(router->address(), router->metrics_address());
+  service::PrintAddresses(router->address(), router->metrics_address(), router->health_address());
   service::WaitForStopSignal();
   router->Drain(grace_seconds);
   return absl::OkStatus();

@@ -32,8 +32,8 @@ void Request::Post(Closure closure) {
 }
 
 std::shared_ptr<Request> Request::Start(const RequestContext* context, const v1::GenerateRequest& wire,
-                                        Deadline deadline, ClientStream* client) {
-  std::shared_ptr<Request> request(new Request(context, wire, deadline, client));
+                                        Deadline deadline, ApiKey::Ptr key, ClientStream* client) {
+  std::shared_ptr<Request> request(new Request(context, wire, deadline, std::move(key), client));
   context->active->Add(request->id_, request);
   context->text->Post([request] {
     auto checked = std::make_shared<absl::StatusOr<Checked>>(request->Check());
@@ -42,12 +42,13 @@ std::shared_ptr<Request> Request::Start(const RequestContext* context, const v1:
   return request;
 }
 
-Request::Request(const RequestContext* context, const v1::GenerateRequest& wire, Deadline deadline,
+Request::Request(const RequestContext* context, const v1::GenerateRequest& wire, Deadline deadline, ApiKey::Ptr key,
                  ClientStream* client)
     : context_(*context),
       alive_(context->active->Token()),
       id_(RandomId()),
       deadline_(deadline),
+      key_(std::move(key)),
       wire_(wire),
       client_(client),
       executor_(context->supervision),
@@ -111,6 +112,11 @@ void Request::OnChecked(absl::StatusOr<Checked> checked) {
 
   const auto prompt_tokens = static_cast<int64_t>(tokens_.size());
   const Demand demand{.prompt_tokens = prompt_tokens, .total_tokens = prompt_tokens + options_.max_tokens()};
+  if (key_ != nullptr) {
+    const Verdict verdict = key_->TakeTokens(demand.total_tokens);
+    if (!verdict.status.ok()) return Fail(verdict.status, verdict.retry_after_seconds);
+    tokens_taken_ = demand.total_tokens;
+  }
   absl::Status chances = CheckChances(demand);
   if (chances.ok()) {
     auto ticket = context_.admission->Enqueue(
@@ -208,6 +214,7 @@ void Request::OnReserveFailed(const std::string& title, const absl::Status& stat
 void Request::OpenLegs() {
   if (!Move(RequestEvent::kReserved)) return;
   progress_.emplace(plan_);
+  prompt_tokens_run_ = plan_.prompt_tokens();
   v1::DecodeCommand start;
   *start.mutable_start() = options_;
   start.mutable_start()->set_epoch(decode_->epoch());
@@ -237,13 +244,14 @@ v1::PrefillStart Request::StartFor(int worker) const {
     if (span.worker() != worker) continue;
     start.mutable_tokens()->Add(tokens_.begin() + span.begin(), tokens_.begin() + span.end());
   }
-  const auto add_subscriber = [&start](InstanceId instance, uint64_t epoch) {
+  const auto add_subscriber = [&start](const auto& leg) {
     v1::Subscriber* subscriber = start.add_subscribers();
-    subscriber->set_instance_id(instance);
-    subscriber->set_epoch(epoch);
+    subscriber->set_instance_id(leg.instance());
+    subscriber->set_epoch(leg.epoch());
+    subscriber->set_secret(leg.secret());
   };
-  for (const auto& leg : prefill_) add_subscriber(leg->instance(), leg->epoch());
-  add_subscriber(decode_->instance(), decode_->epoch());
+  for (const auto& leg : prefill_) add_subscriber(*leg);
+  add_subscriber(*decode_);
   return start;
 }
 
@@ -303,6 +311,7 @@ void Request::OnReady() {
 }
 
 void Request::OnTokens(v1::TokenChunk chunk) {
+  completion_tokens_ += chunk.ids_size();
   const std::optional<double> gap = timing_.Tokens(context_.clock->Now(), chunk.ids_size());
   if (gap.has_value()) context_.metrics->inter_token_seconds.Observe(*gap);
   v1::GenerateResponse response;
@@ -360,6 +369,8 @@ void Request::EndLegs() {
 }
 
 void Request::End(const absl::Status& status, std::optional<double> retry_after_seconds) {
+  // First: who sees the router idle sees the key's places free.
+  if (key_ != nullptr) key_->EndRequest(status.code(), tokens_taken_, prompt_tokens_run_, completion_tokens_);
   if (ticket_.has_value()) context_.admission->Leave(*ticket_);
   context_.metrics->Ended(status.code());
   std::exchange(client_, nullptr)->Finish(status, retry_after_seconds);

@@ -24,6 +24,7 @@
 #include "common/base/thread_pool.h"
 #include "router/active_requests.h"
 #include "router/admission.h"
+#include "router/api_keys.h"
 #include "router/client_stream.h"
 #include "router/leg.h"
 #include "router/model_info.h"
@@ -49,15 +50,17 @@ struct RequestContext {
   Admission* admission;
   RouterMetrics* metrics;
   ActiveRequests* active;
+  ApiKeys* keys;  // null: none are asked for
 };
 
 class Request : public std::enable_shared_from_this<Request> {
  public:
   using Deadline = std::chrono::system_clock::time_point;
 
-  // `client` is called until its Finish, which always comes. The request lives until its last leg has ended.
+  // `client` is called until its Finish, which always comes. The request lives until its last leg has ended. `key` has
+  // let it start, and is told of its end; null if the router has no keys.
   static std::shared_ptr<Request> Start(const RequestContext* context, const v1::GenerateRequest& wire,
-                                        Deadline deadline, ClientStream* client);
+                                        Deadline deadline, ApiKey::Ptr key, ClientStream* client);
   ~Request();
   Request(const Request&) = delete;
   Request& operator=(const Request&) = delete;
@@ -75,7 +78,8 @@ class Request : public std::enable_shared_from_this<Request> {
     std::vector<int32_t> tokens;
   };
 
-  Request(const RequestContext* context, const v1::GenerateRequest& wire, Deadline deadline, ClientStream* client);
+  Request(const RequestContext* context, const v1::GenerateRequest& wire, Deadline deadline, ApiKey::Ptr key,
+          ClientStream* client);
 
   // Checking and queueing.
   absl::StatusOr<Checked> Check() const;  // on the text pool
@@ -116,6 +120,7 @@ class Request : public std::enable_shared_from_this<Request> {
   const std::shared_ptr<void> alive_;  // first member to be made, last to go
   const RequestId id_;
   const Deadline deadline_;
+  const ApiKey::Ptr key_;
   v1::GenerateRequest wire_;
   ClientStream* client_;  // null after Finish
   SerialExecutor executor_;
@@ -127,6 +132,10 @@ class Request : public std::enable_shared_from_this<Request> {
   std::vector<int32_t> tokens_;
   std::optional<Admission::Ticket> ticket_;
   int lost_reserves_ = 0;
+  // For the key's account.
+  int64_t tokens_taken_ = 0;
+  int64_t prompt_tokens_run_ = 0;
+  int64_t completion_tokens_ = 0;
 
   v1::Plan plan_;
   std::vector<std::shared_ptr<PrefillLeg>> prefill_;  // as plan_.prefill_workers

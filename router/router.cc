@@ -45,15 +45,21 @@ absl::Status CheckOptions(const RouterOptions& options) {
 
 class RouterImpl final : public Router {
  public:
-  RouterImpl(const RouterOptions& options, ModelInfo model)
+  // `keys` may be null. It counts in `metrics`.
+  RouterImpl(const RouterOptions& options, ModelInfo model, std::unique_ptr<service::Metrics> metrics,
+             std::unique_ptr<ApiKeys> keys)
       : options_(options),
         model_(std::move(model)),
-        metrics_("router"),
-        router_metrics_(&metrics_),
+        metrics_(std::move(metrics)),
+        router_metrics_(metrics_.get()),
+        keys_(std::move(keys)),
         registry_({.model_fingerprint = model_.fingerprint,
                    .heartbeat_seconds = options.heartbeat_seconds,
                    .router_version = service::BuildVersion()},
-                  &RealClock(), [](const std::string& address) { return std::make_shared<WorkerClient>(address); }),
+                  &RealClock(),
+                  [security = service::MemberSecurity(options.server.security)](const std::string& address) {
+                    return std::make_shared<WorkerClient>(address, security);
+                  }),
         placer_(&registry_, {.span_tokens = options.span_tokens,
                              .min_span_tokens = std::min(options.min_span_tokens, options.span_tokens),
                              .codec = options.codec}),
@@ -70,9 +76,14 @@ class RouterImpl final : public Router {
                  .placer = &placer_,
                  .admission = &admission_,
                  .metrics = &router_metrics_,
-                 .active = &active_},
+                 .active = &active_,
+                 .keys = keys_.get()},
         inference_(&context_, &registry_),
-        cluster_(&registry_, [this](v1::GetStatusResponse* response) { Describe(response); }) {
+        gate_(options.server.security.cluster_token, metrics_.get()),
+        cluster_(
+            &registry_, &gate_,
+            [this](const grpc::CallbackServerContext& call) { return inference_.Authenticate(call).status(); },
+            [this](v1::GetStatusResponse* response) { Describe(response); }) {
     router_metrics_.Watch(&registry_, &admission_);
     registry_.set_on_change([this] { admission_.Wake(); });
     registry_.set_on_gone([this](InstanceId instance, const std::string& reason) {
@@ -84,19 +95,24 @@ class RouterImpl final : public Router {
     if (server_ == nullptr) return;
     Drain(0);
     expire_.reset();
+    reload_.reset();
     server_.reset();
     active_.WaitForTokens();
   }
 
   absl::Status Serve() {
-    ASSIGN_OR_RETURN(server_, service::Server::Start(options_.server, &metrics_, {&inference_, &cluster_}));
+    ASSIGN_OR_RETURN(server_, service::Server::Start(options_.server, metrics_.get(), {&inference_, &cluster_}));
     expire_.emplace("expire", options_.heartbeat_seconds / kExpireChecksPerBeat, [this] { registry_.Expire(); });
+    if (keys_ != nullptr) {
+      reload_.emplace("api_keys", options_.server.security.tls.reload_seconds, [this] { keys_->Reload(); });
+    }
     server_->SetServing(true);
     return absl::OkStatus();
   }
 
   std::string address() const override { return server_->address(); }
   std::string metrics_address() const override { return server_->metrics_address(); }
+  std::string health_address() const override { return server_->health_address(); }
 
   void Drain(double grace_seconds) override {
     if (std::exchange(drained_, true)) return;
@@ -142,8 +158,9 @@ class RouterImpl final : public Router {
 
   const RouterOptions options_;
   const ModelInfo model_;
-  service::Metrics metrics_;
+  const std::unique_ptr<service::Metrics> metrics_;
   RouterMetrics router_metrics_;
+  const std::unique_ptr<ApiKeys> keys_;
   ActiveRequests active_;
   Registry registry_;
   Placer placer_;
@@ -153,9 +170,10 @@ class RouterImpl final : public Router {
   ThreadPool text_;
   RequestContext context_;
   InferenceService inference_;
+  service::ClusterGate gate_;
   ClusterService cluster_;
   std::unique_ptr<service::Server> server_;
-  std::optional<Ticker> expire_;
+  std::optional<Ticker> expire_, reload_;
   bool drained_ = false;
 };
 
@@ -163,7 +181,12 @@ class RouterImpl final : public Router {
 
 absl::StatusOr<std::unique_ptr<Router>> StartRouter(const RouterOptions& options, ModelInfo model) {
   RETURN_IF_ERROR(CheckOptions(options));
-  auto router = std::make_unique<RouterImpl>(options, std::move(model));
+  auto metrics = std::make_unique<service::Metrics>("router");
+  std::unique_ptr<ApiKeys> keys;
+  if (!options.api_keys_file.empty()) {
+    ASSIGN_OR_RETURN(keys, ApiKeys::Open(options.api_keys_file, &RealClock(), metrics.get()));
+  }
+  auto router = std::make_unique<RouterImpl>(options, std::move(model), std::move(metrics), std::move(keys));
   RETURN_IF_ERROR(router->Serve());
   return std::unique_ptr<Router>(std::move(router));
 }

@@ -15,6 +15,8 @@ namespace salamander::router {
 struct RouterOptions {
   service::ServerOptions server;
   std::string load_format = "safetensors";  // of the workers
+  // The API keys that clients need one of (api_key_file.h); empty: none are asked for.
+  std::string api_keys_file;
   // Folder with config.json and, for text prompts, tokenizer.model.
   std::string model;
   int64_t span_tokens = 8192;  // longest span; a multiple of 128
@@ -38,6 +40,7 @@ class Router {
   virtual ~Router() = default;
   virtual std::string address() const = 0;
   virtual std::string metrics_address() const = 0;
+  virtual std::string health_address() const = 0;  // empty: none
   // Readiness off, no new requests; returns when running ones ended or the grace is over (they are then cancelled).
   virtual void Drain(double grace_seconds) = 0;
 };

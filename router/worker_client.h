@@ -13,7 +13,8 @@ namespace salamander::router {
 // Shared by all requests on the worker; lives as long as any of them. Any thread.
 struct WorkerClient {
   // Connects at the first call.
-  explicit WorkerClient(const std::string& address) : WorkerClient(service::MakeChannel(address)) {}
+  explicit WorkerClient(const std::string& address, const service::ChannelSecurity& security = {})
+      : WorkerClient(service::MakeChannel(address, security)) {}
   explicit WorkerClient(const std::shared_ptr<grpc::Channel>& channel)
       : prefill(v1::PrefillWorker::NewStub(channel)), decode(v1::DecodeWorker::NewStub(channel)) {}
 

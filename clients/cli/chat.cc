@@ -9,6 +9,7 @@
 #include "clients/cli/commands.h"
 #include "clients/cli/errors.h"
 #include "clients/cli/request_flags.h"
+#include "clients/cli/router_flags.h"
 #include "clients/cpp/client.h"
 #include "common/base/status_macros.h"
 
@@ -21,8 +22,8 @@ bool ReadMessage(std::string& message) {
   return static_cast<bool>(std::getline(std::cin, message));
 }
 
-absl::Status Converse(const std::string& target, client::Chat history, const SamplingFlags& sampling) {
-  ASSIGN_OR_RETURN(client::Client client, client::Client::Connect(target));
+absl::Status Converse(const RouterFlags& router, client::Chat history, const SamplingFlags& sampling) {
+  ASSIGN_OR_RETURN(client::Client client, router.Connect());
   std::string message;
   while (ReadMessage(message)) {
     if (message.empty()) continue;
@@ -44,17 +45,18 @@ absl::Status Converse(const std::string& target, client::Chat history, const Sam
 }  // namespace
 
 int RunChat(const Args& args) {
-  std::string target, system;
+  RouterFlags router;
+  std::string system;
   SamplingFlags sampling;
   FlagSet flags("chat", "Talks with the model: one line of stdin is one message; the end of input ends the talk.");
-  flags.Add("target", &target, "HOST:PORT of the router");
+  router.AddTo(flags);
   flags.Add("system", &system, "a system message to begin with");
   sampling.AddTo(flags);
   if (std::optional<int> exit = flags.Parse(args)) return *exit;
-  if (target.empty()) return flags.UsageError("--target must be given");
+  if (absl::Status status = router.Check(); !status.ok()) return flags.UsageError(std::string(status.message()));
   client::Chat history;
   if (!system.empty()) history.push_back({.role = "system", .content = system});
-  const absl::Status status = Converse(target, std::move(history), sampling);
+  const absl::Status status = Converse(router, std::move(history), sampling);
   return status.ok() ? 0 : ReportError(status);
 }
 

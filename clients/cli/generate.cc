@@ -7,15 +7,16 @@
 #include "clients/cli/errors.h"
 #include "clients/cli/interrupt.h"
 #include "clients/cli/request_flags.h"
+#include "clients/cli/router_flags.h"
 #include "clients/cpp/client.h"
 #include "common/base/status_macros.h"
 
 namespace salamander::cli {
 namespace {
 
-absl::Status Stream(const std::string& target, const client::GenerateRequest& request,
+absl::Status Stream(const RouterFlags& router, const client::GenerateRequest& request,
                     const client::CallOptions& options, Interrupt& interrupt, AnswerPrinter& printer) {
-  ASSIGN_OR_RETURN(client::Client client, client::Client::Connect(target));
+  ASSIGN_OR_RETURN(client::Client client, router.Connect());
   std::unique_ptr<client::GenerateCall> call = client.Generate(request, options);
   interrupt.OnSignal([&call] { call->Cancel(); });
   absl::StatusOr<client::Event> event;
@@ -30,20 +31,20 @@ absl::Status Stream(const std::string& target, const client::GenerateRequest& re
 }  // namespace
 
 int RunGenerate(const Args& args) {
-  std::string target;
+  RouterFlags router;
   RequestFlags request_flags;
   FlagSet flags("generate", "Sends a prompt to a router and streams the answer to stdout.");
-  flags.Add("target", &target, "HOST:PORT of the router");
+  router.AddTo(flags);
   request_flags.AddTo(flags);
   if (std::optional<int> exit = flags.Parse(args)) return *exit;
-  if (target.empty()) return flags.UsageError("--target must be given");
+  if (absl::Status status = router.Check(); !status.ok()) return flags.UsageError(std::string(status.message()));
   absl::StatusOr<client::GenerateRequest> request = request_flags.Read();
   if (!request.ok()) return flags.UsageError(std::string(request.status().message()));
 
   Interrupt interrupt;
   AnswerPrinter printer(request_flags.json);
   const absl::Status status =
-      Stream(target, *request, {.timeout = request_flags.sampling.deadline}, interrupt, printer);
+      Stream(router, *request, {.timeout = request_flags.sampling.deadline}, interrupt, printer);
   if (status.ok()) return 0;
   printer.Abandon();
   if (interrupt.signal() != 0) return interrupt.exit_code();

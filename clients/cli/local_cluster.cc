@@ -80,8 +80,8 @@ ClusterPhase NextPhase(ClusterPhase phase, ClusterEvent event) {
   return phase;
 }
 
-LocalCluster::LocalCluster(ServeOptions options, std::string bin_dir, bool verbose)
-    : options_(std::move(options)), bin_dir_(std::move(bin_dir)), verbose_(verbose) {}
+LocalCluster::LocalCluster(ServeOptions options, service::Security security, std::string bin_dir, bool verbose)
+    : options_(std::move(options)), security_(std::move(security)), bin_dir_(std::move(bin_dir)), verbose_(verbose) {}
 
 LocalCluster::~LocalCluster() = default;
 
@@ -212,7 +212,14 @@ void LocalCluster::SignalAll(int signal_number) {
 bool LocalCluster::AllReady() {
   // Connected only now: gRPC starts threads, and no child is started after them.
   if (!client_) {
-    absl::StatusOr<client::Client> connected = client::Client::Connect(children_[0].address, kAskPatience);
+    const service::TlsFiles& tls = security_.tls;
+    absl::StatusOr<client::Client> connected =
+        client::Client::Connect(OverLoopback(children_[0].address), {.tls_ca = tls.ca,
+                                                                     .tls_cert = tls.cert,
+                                                                     .tls_key = tls.key,
+                                                                     .tls_server_name = tls.server_name,
+                                                                     .cluster_token = security_.cluster_token,
+                                                                     .connect_timeout = kAskPatience});
     if (!connected.ok()) return false;
     client_ = *std::move(connected);
   }

@@ -37,8 +37,9 @@ ClusterPhase NextPhase(ClusterPhase phase, ClusterEvent event);
 // `salamander serve`. Main thread only.
 class LocalCluster {
  public:
-  // `bin_dir`: where the programs are. `verbose`: children's lines go to stderr, each after its child's name.
-  LocalCluster(ServeOptions options, std::string bin_dir, bool verbose);
+  // `security` is SecurityOf(options). `bin_dir`: where the programs are. `verbose`: children's lines go to stderr,
+  // each after its child's name.
+  LocalCluster(ServeOptions options, service::Security security, std::string bin_dir, bool verbose);
   ~LocalCluster();
 
   // Starts everything, prints addresses and then "ready HOST:PORT" to stdout, and serves until SIGINT or SIGTERM (then
@@ -68,6 +69,7 @@ class LocalCluster {
   void SignalAll(int signal_number);
 
   ServeOptions options_;
+  const service::Security security_;
   std::string bin_dir_;
   bool verbose_;
   ClusterPhase phase_ = ClusterPhase::kStartingRouter;

@@ -1,4 +1,5 @@
 #include <netdb.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "clients/cli/commands.h"
 #include "clients/cli/errors.h"
@@ -14,18 +16,40 @@
 #include "clients/cli/programs.h"
 #include "clients/cli/serve_plan.h"
 #include "common/base/log.h"
+#include "common/base/secret.h"
 #include "common/base/status_macros.h"
 
 namespace salamander::cli {
 namespace {
 
+// Without a token of the user's, a new one that only this process and its children can read: an open file without a
+// name, which they inherit.
+absl::StatusOr<std::string> MakeTokenFile() {
+  const int fd = memfd_create("cluster_token", 0);
+  const std::string token = absl::BytesToHexString(RandomSecret(2 * service::kMinClusterTokenBytes));
+  if (fd < 0 || write(fd, token.data(), token.size()) != static_cast<ssize_t>(token.size())) {
+    return absl::ErrnoToStatus(errno, "cannot make a cluster token");
+  }
+  return absl::StrCat("/proc/self/fd/", fd);
+}
+
+absl::StatusOr<service::Security> PrepareSecurity(ServeOptions& options) {
+  if (options.cluster_token_file.empty()) {
+    ASSIGN_OR_RETURN(options.cluster_token_file, MakeTokenFile());
+  }
+  ASSIGN_OR_RETURN(service::Security security, SecurityOf(options));
+  options.tls_server_name = security.tls.server_name;
+  return security;
+}
+
 // Tries to bind the address for a moment: a clear answer now, before anything starts. INVALID_ARGUMENT if it is none,
 // UNAVAILABLE if it is taken.
-absl::Status CheckListen(const std::string& address) {
+absl::Status CheckListen(const std::string& address, const service::Security& security) {
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos || colon == 0 || colon + 1 == address.size()) {
     return absl::InvalidArgumentError(absl::StrCat("--listen must be HOST:PORT, got '", address, "'"));
   }
+  RETURN_IF_ERROR(service::CheckExposure("--listen", address, security));
   std::string host = address.substr(0, colon);
   if (host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   addrinfo hints{};
@@ -64,6 +88,14 @@ int RunServe(const Args& args) {
             "decode workers to start (default 1); with neither given, one process on one GPU is both");
   flags.Add("listen", &options.listen, "HOST:PORT of the router; port 0: a free one (default 127.0.0.1:7000)");
   flags.Add("metrics_listen", &options.metrics_listen, "HOST:PORT of the router's /metrics (default: a free port)");
+  flags.Add("tls_cert", &options.tls_cert, "PEM file of the certificate of all processes: TLS is on");
+  flags.Add("tls_key", &options.tls_key, "PEM file of its private key");
+  flags.Add("tls_ca", &options.tls_ca, "PEM file of the roots that peers' certificates are verified against");
+  flags.Add("tls_client_auth", &options.tls_client_auth, "require clients' certificates (default), or none");
+  flags.Add("tls_server_name", &options.tls_server_name, "the processes verify each other by (default: first in it)");
+  flags.Add("cluster_token_file", &options.cluster_token_file, "file with the processes' secret (default: a new one)");
+  flags.Add("api_keys_file", &options.api_keys_file, "JSON file of the API keys that clients need one of");
+  flags.Add("allow_insecure", &options.allow_insecure, "listen beyond loopback without TLS");
   flags.Add("threads", &options.threads, "threads of each worker (default: the cores, divided)");
   flags.Add("memory_bytes", &options.memory_bytes,
             "memory of each worker (default: 80% of the machine's, divided; 90% of what a GPU has free)");
@@ -84,11 +116,13 @@ int RunServe(const Args& args) {
   if (absl::Status status = CheckServeOptions(options); !status.ok()) {
     return flags.UsageError(std::string(status.message()));
   }
-  if (absl::Status status = CheckListen(options.listen); !status.ok()) {
+  const absl::StatusOr<service::Security> security = PrepareSecurity(options);
+  if (!security.ok()) return flags.UsageError(std::string(security.status().message()));
+  if (absl::Status status = CheckListen(options.listen, *security); !status.ok()) {
     return absl::IsInvalidArgument(status) ? flags.UsageError(std::string(status.message())) : ReportError(status);
   }
   InitLog("serve", verbose ? LogLevel::kInfo : LogLevel::kWarning);
-  const absl::Status status = LocalCluster(options, bin_dir, verbose).Run();
+  const absl::Status status = LocalCluster(options, *security, bin_dir, verbose).Run();
   return status.ok() ? 0 : ReportError(status);
 }
 

@@ -8,7 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/base/status_macros.h"
 #include "common/model/checkpoint.h"
+#include "common/service/address.h"
+#include "common/service/certificate.h"
 #include "kernels/device.h"
 
 namespace salamander::cli {
@@ -19,6 +22,21 @@ constexpr int32_t kMaxWorkers = 64;
 template <typename T>
 void AddIfGiven(std::vector<std::string>& args, const char* name, const std::optional<T>& value) {
   if (value) args.push_back(absl::StrCat("--", name, "=", *value));
+}
+
+void AddSecurity(std::vector<std::string>& args, const ServeOptions& options) {
+  const std::pair<const char*, const std::string&> flags[] = {
+      {"tls_cert", options.tls_cert},
+      {"tls_key", options.tls_key},
+      {"tls_ca", options.tls_ca},
+      {"tls_client_auth", options.tls_client_auth},
+      {"tls_server_name", options.tls_server_name},
+      {"cluster_token_file", options.cluster_token_file},
+  };
+  for (const auto& [name, value] : flags) {
+    if (!value.empty()) args.push_back(absl::StrCat("--", name, "=", value));
+  }
+  if (options.allow_insecure) args.push_back("--allow_insecure");
 }
 
 absl::Status CheckCount(const char* name, int32_t value) {
@@ -54,7 +72,7 @@ ChildPlan PlanWorker(const ServeOptions& options, const std::string& device, con
                      std::string name, std::string program, int64_t threads, std::optional<int64_t> memory_bytes) {
   ChildPlan plan{.name = std::move(name), .program = std::move(program)};
   plan.args = {absl::StrCat("--model=", options.model),
-               absl::StrCat("--routers=", router),
+               absl::StrCat("--routers=", OverLoopback(router)),
                absl::StrCat("--name=", plan.name),
                "--listen=127.0.0.1:0",
                "--metrics_listen=127.0.0.1:0",
@@ -65,10 +83,18 @@ ChildPlan PlanWorker(const ServeOptions& options, const std::string& device, con
                absl::StrCat("--grace_seconds=", options.grace_seconds)};
   AddIfGiven(plan.args, "memory_bytes", memory_bytes);
   AddIfGiven(plan.args, "log_level", options.log_level);
+  AddSecurity(plan.args, options);
   return plan;
 }
 
 }  // namespace
+
+std::string OverLoopback(const std::string& address) {
+  const std::string port = service::PortOf(address), host = service::HostOf(address);
+  if (host == "0.0.0.0") return absl::StrCat("127.0.0.1:", port);
+  if (host == "::") return absl::StrCat("[::1]:", port);
+  return address;
+}
 
 absl::Status CheckServeOptions(const ServeOptions& options) {
   if (options.model.empty()) return absl::InvalidArgumentError("--model must be given");
@@ -82,6 +108,21 @@ absl::Status CheckServeOptions(const ServeOptions& options) {
     return absl::InvalidArgumentError(absl::StrCat("--grace_seconds must be >= 0, got ", options.grace_seconds));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<service::Security> SecurityOf(const ServeOptions& options) {
+  service::Security security{.tls = {.cert = options.tls_cert, .key = options.tls_key, .ca = options.tls_ca},
+                             .allow_insecure = options.allow_insecure};
+  ASSIGN_OR_RETURN(security.tls.client_certificates, service::ParseClientAuth(options.tls_client_auth));
+  RETURN_IF_ERROR(service::CheckServerTlsFiles(security.tls));
+  security.tls.server_name = options.tls_server_name;
+  if (!options.tls_cert.empty() && options.tls_server_name.empty()) {
+    ASSIGN_OR_RETURN(const service::CertificateInfo certificate, service::ReadCertificate(options.tls_cert));
+    if (!certificate.names.empty()) security.tls.server_name = certificate.names[0];
+  }
+  if (options.cluster_token_file.empty()) return security;
+  ASSIGN_OR_RETURN(security.cluster_token, service::ReadClusterToken(options.cluster_token_file));
+  return security;
 }
 
 Machine ThisMachine() {
@@ -109,7 +150,9 @@ ChildPlan PlanRouter(const ServeOptions& options) {
   AddIfGiven(plan.args, "default_max_tokens", options.default_max_tokens);
   AddIfGiven(plan.args, "max_total_tokens", options.max_total_tokens);
   AddIfGiven(plan.args, "queue_limit", options.queue_limit);
+  AddIfGiven(plan.args, "api_keys_file", options.api_keys_file);
   AddIfGiven(plan.args, "log_level", options.log_level);
+  AddSecurity(plan.args, options);
   return plan;
 }
 

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/service/security.h"
 
 namespace salamander::cli {
 
@@ -36,7 +38,17 @@ struct ServeOptions {
   std::optional<int64_t> max_batch;
   std::optional<std::string> capture_dir;
   std::optional<std::string> log_level;
+  std::optional<std::string> api_keys_file;
+  // Of the router and the workers alike. Without a name of their own, all of them are dialed by the certificate's
+  // first.
+  std::string tls_cert, tls_key, tls_ca, tls_client_auth = "require", tls_server_name;
+  std::string cluster_token_file;
+  bool allow_insecure = false;
 };
+
+// How this process, the router and the workers dial each other: as MemberSecurity, with a name to verify. An error
+// names the file.
+absl::StatusOr<service::Security> SecurityOf(const ServeOptions& options);
 
 struct WorkerCounts {
   int32_t prefill = 0;
@@ -70,7 +82,9 @@ struct ChildPlan {
   std::vector<std::string> args;
 };
 ChildPlan PlanRouter(const ServeOptions& options);
-// Prefill workers first. `router` is the address the router serves on.
+// Where this machine reaches an address that one of its processes listens on.
+std::string OverLoopback(const std::string& address);
+// Prefill workers first. `router` is the address the router serves on, reached over loopback.
 std::vector<ChildPlan> PlanWorkers(const ServeOptions& options, const Machine& machine, const std::string& router);
 
 }  // namespace salamander::cli

@@ -9,12 +9,37 @@
 #include "clients/cpp/convert.h"
 #include "clients/cpp/generate_call.h"
 #include "common/base/status_macros.h"
+#include "common/service/certificate.h"
 #include "common/service/channel.h"
 #include "common/service/grpc_status.h"
+#include "common/service/tls_diagnosis.h"
 #include "salamander/v1/cluster.grpc.pb.h"
 #include "salamander/v1/inference.grpc.pb.h"
 
 namespace salamander::client {
+
+namespace {
+
+// A server that is not there may come up yet; one that refuses to shake hands, or is refused, will not change its mind.
+absl::Status WaitForConnection(grpc::Channel& channel, const std::string& target, const service::TlsFiles& tls,
+                               absl::Duration timeout) {
+  const auto deadline = std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout);
+  const std::string failure = absl::StrCat("no connection to ", target);
+  grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
+  while (state != GRPC_CHANNEL_READY) {
+    if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) {
+      const std::string why = service::ExplainTlsFailure(target, tls);
+      if (!why.empty()) return absl::UnavailableError(absl::StrCat(failure, ": ", why));
+    }
+    if (!channel.WaitForStateChange(state, deadline)) {
+      return absl::UnavailableError(absl::StrCat(failure, " after ", absl::FormatDuration(timeout)));
+    }
+    state = channel.GetState(/*try_to_connect=*/true);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 struct Client::Impl {
   explicit Impl(const std::shared_ptr<grpc::Channel>& connected)
@@ -28,11 +53,17 @@ Client::~Client() = default;
 Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;
 
-absl::StatusOr<Client> Client::Connect(const std::string& target, absl::Duration timeout) {
-  std::shared_ptr<grpc::Channel> channel = service::MakeChannel(target);
-  if (!channel->WaitForConnected(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(timeout))) {
-    return absl::UnavailableError(absl::StrCat("no connection to ", target, " after ", absl::FormatDuration(timeout)));
-  }
+absl::StatusOr<Client> Client::Connect(const std::string& target, const ClientOptions& options) {
+  service::ChannelSecurity security;
+  security.tls.ca = options.tls_ca;
+  security.tls.cert = options.tls_cert;
+  security.tls.key = options.tls_key;
+  security.tls.server_name = options.tls_server_name;
+  security.cluster_token = options.cluster_token;
+  security.api_key = options.api_key;
+  RETURN_IF_ERROR(service::CheckTlsFiles(security.tls));
+  std::shared_ptr<grpc::Channel> channel = service::MakeChannel(target, security);
+  RETURN_IF_ERROR(WaitForConnection(*channel, target, security.tls, options.connect_timeout));
   return Client(std::make_unique<Impl>(channel));
 }
 

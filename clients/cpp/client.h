@@ -33,6 +33,20 @@
 
 namespace salamander::client {
 
+// How a router is reached, and what it is shown.
+struct ClientOptions {
+  // Paths of PEM files. With `tls_ca`, the roots that the router's certificate is verified against, the connection is
+  // TLS; a router that asks for a client's certificate is shown `tls_cert`. Renewed files are taken up.
+  std::string tls_ca, tls_cert, tls_key;
+  // The name that the router's certificate must have; empty: the target's host.
+  std::string tls_server_name;
+  // Sent with every call, if not empty.
+  std::string api_key;
+  // The cluster's shared secret, for operators: GetStatus needs no key with it.
+  std::string cluster_token;
+  absl::Duration connect_timeout = absl::Seconds(5);
+};
+
 struct CallOptions {
   // Sent to the router as the gRPC deadline: when it passes, all workers stop and the call ends in DEADLINE_EXCEEDED.
   absl::Duration timeout = absl::InfiniteDuration();
@@ -63,8 +77,9 @@ class GenerateCall {
 // A connection to one router. Thread-safe; movable. Calls must end before it does.
 class Client {
  public:
-  // `target` is HOST:PORT. UNAVAILABLE naming the target if no connection stands after `timeout`.
-  static absl::StatusOr<Client> Connect(const std::string& target, absl::Duration timeout = absl::Seconds(5));
+  // `target` is HOST:PORT. UNAVAILABLE naming the target, and what is wrong with a certificate, if no connection stands
+  // after `connect_timeout`; INVALID_ARGUMENT naming the file if one of the options' is not right.
+  static absl::StatusOr<Client> Connect(const std::string& target, const ClientOptions& options = {});
   ~Client();
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;

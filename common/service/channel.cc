@@ -4,10 +4,15 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/credentials.h>
+#include <grpcpp/support/client_interceptor.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "common/service/tls.h"
 
 namespace salamander::service {
 namespace {
@@ -36,9 +41,51 @@ std::string Target(const std::string& address) {
   return address;
 }
 
+using Metadata = std::vector<std::pair<std::string, std::string>>;
+
+// Adds metadata to every call of a channel, whatever API the call is made by.
+class MetadataAdder final : public grpc::experimental::Interceptor {
+ public:
+  explicit MetadataAdder(const Metadata* metadata) : metadata_(*metadata) {}
+  void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
+    using grpc::experimental::InterceptionHookPoints;
+    if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_INITIAL_METADATA)) {
+      for (const auto& [key, value] : metadata_) methods->GetSendInitialMetadata()->emplace(key, value);
+    }
+    methods->Proceed();
+  }
+
+ private:
+  const Metadata& metadata_;
+};
+
+// Belongs to a channel and lives as long.
+class ChannelKeeper final : public grpc::experimental::ClientInterceptorFactoryInterface {
+ public:
+  ChannelKeeper(Metadata metadata, std::shared_ptr<CertificateWatch> watch)
+      : metadata_(std::move(metadata)), watch_(std::move(watch)) {}
+  grpc::experimental::Interceptor* CreateClientInterceptor(grpc::experimental::ClientRpcInfo*) override {
+    return metadata_.empty() ? nullptr : new MetadataAdder(&metadata_);  // gRPC's; calls keep their channel
+  }
+
+ private:
+  const Metadata metadata_;
+  const std::shared_ptr<CertificateWatch> watch_;
+};
+
+Metadata MetadataOf(const ChannelSecurity& security) {
+  Metadata metadata;
+  // The token may have any bytes; metadata values may not.
+  if (!security.cluster_token.empty()) {
+    metadata.emplace_back(kClusterTokenKey, absl::BytesToHexString(security.cluster_token));
+  }
+  if (!security.api_key.empty()) metadata.emplace_back(kAuthorizationKey, absl::StrCat("Bearer ", security.api_key));
+  return metadata;
+}
+
 }  // namespace
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const ChannelSecurity& security) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetMaxSendMessageSize(kMaxMessageBytes);
@@ -51,7 +98,11 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   // Despite its name also the time one attempt to connect may take.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(Target(address), grpc::InsecureChannelCredentials(), arguments);
+  if (!security.tls.server_name.empty()) arguments.SetSslTargetNameOverride(security.tls.server_name);
+  std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(std::make_unique<ChannelKeeper>(MetadataOf(security), WatchCertificates(security.tls)));
+  return grpc::experimental::CreateCustomChannelWithInterceptors(Target(address), ChannelCredentials(security.tls),
+                                                                 arguments, std::move(interceptors));
 }
 
 void ConfigureServer(grpc::ServerBuilder& builder) {

@@ -2,7 +2,7 @@
 //
 //   auto stub = v1::Inference::NewStub(service::MakeChannel("127.0.0.1:7000"));
 //
-// The one place for credentials: all channels are insecure today.
+// The one place for what calls carry to be let in: a certificate, the cluster's token, a client's key.
 #ifndef SALAMANDER_COMMON_SERVICE_CHANNEL_H_
 #define SALAMANDER_COMMON_SERVICE_CHANNEL_H_
 
@@ -11,6 +11,8 @@
 
 #include <memory>
 #include <string>
+
+#include "common/service/security.h"
 
 namespace salamander::service {
 
@@ -22,9 +24,24 @@ inline constexpr int kMaxMessageBytes = 256 << 20;
 inline constexpr int kKeepaliveTimeMs = 2000;
 inline constexpr int kKeepaliveTimeoutMs = 3000;
 
+// Metadata of every call.
+inline constexpr char kClusterTokenKey[] = "salamander-cluster-token";
+inline constexpr char kAuthorizationKey[] = "authorization";  // "Bearer KEY"
+
+struct ChannelSecurity {
+  TlsFiles tls;  // empty: plain text
+  // Sent with every call unless empty.
+  std::string cluster_token;
+  std::string api_key;
+};
+// Of a member of the cluster.
+inline ChannelSecurity MemberSecurity(const Security& security) {
+  return {.tls = security.tls, .cluster_token = security.cluster_token, .api_key = {}};
+}
+
 // Connects lazily, at the first call, and again after failures (0.2 s to 2 s apart). Never through an HTTP proxy: the
 // peers of a cluster reach each other directly.
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const ChannelSecurity& security = {});
 
 // The server's side of the same agreement, and bounds on what clients can make it hold.
 void ConfigureServer(grpc::ServerBuilder& builder);

@@ -14,12 +14,26 @@
 #include "absl/strings/strip.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/service/certificate.h"
 #include "common/service/grpc_log.h"
 #include "common/service/process.h"
 
 ABSL_FLAG(std::string, listen, salamander::service::ServerOptions().listen, "host:port of gRPC; port 0: a free one");
 ABSL_FLAG(std::string, metrics_listen, salamander::service::ServerOptions().metrics_listen,
           "host:port of /metrics; port 0: a free one; empty: none");
+ABSL_FLAG(std::string, health_listen, "",
+          "host:port of a second listener without TLS, for grpc.health.v1 alone (probes); empty: none");
+ABSL_FLAG(std::string, tls_cert, "", "PEM file: this process's certificate and those that lead to a root; TLS is on");
+ABSL_FLAG(std::string, tls_key, "", "PEM file: the certificate's private key");
+ABSL_FLAG(std::string, tls_ca, "", "PEM file: roots that the certificates of all peers are verified against");
+ABSL_FLAG(std::string, tls_client_auth, "require",
+          "require: clients need a certificate of --tls_ca (mutual TLS); none: they do not");
+ABSL_FLAG(std::string, tls_server_name, "",
+          "the name that certificates of the servers dialed must have; default: the host of the address");
+ABSL_FLAG(std::string, cluster_token_file, "", "file with the secret that router and workers of a cluster share");
+ABSL_FLAG(int32_t, reload_seconds, salamander::service::TlsFiles().reload_seconds,
+          "how often the files of certificates and keys are looked at for changes");
+ABSL_FLAG(bool, allow_insecure, false, "listen beyond loopback without TLS and without a cluster token");
 ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error");
 ABSL_FLAG(bool, die_with_parent, false, "stop when the process that started this one ends");
 ABSL_FLAG(double, grace_seconds, 30, "how long a stopping process lets running requests go on");
@@ -89,6 +103,24 @@ void SetUsage(const std::string& usage) {
   absl::SetFlagsUsageConfig(config);
 }
 
+absl::StatusOr<Security> SecurityFromFlags() {
+  Security security;
+  TlsFiles& tls = security.tls;
+  tls.cert = absl::GetFlag(FLAGS_tls_cert);
+  tls.key = absl::GetFlag(FLAGS_tls_key);
+  tls.ca = absl::GetFlag(FLAGS_tls_ca);
+  tls.server_name = absl::GetFlag(FLAGS_tls_server_name);
+  ASSIGN_OR_RETURN(tls.client_certificates, ParseClientAuth(absl::GetFlag(FLAGS_tls_client_auth)));
+  tls.reload_seconds = absl::GetFlag(FLAGS_reload_seconds);
+  RETURN_IF_ERROR(CheckFlag("reload_seconds", int64_t{tls.reload_seconds}, int64_t{1}, int64_t{3600}));
+  RETURN_IF_ERROR(CheckServerTlsFiles(tls));
+  security.allow_insecure = absl::GetFlag(FLAGS_allow_insecure);
+  const std::string token_file = absl::GetFlag(FLAGS_cluster_token_file);
+  if (token_file.empty()) return security;
+  ASSIGN_OR_RETURN(security.cluster_token, ReadClusterToken(token_file));
+  return security;
+}
+
 }  // namespace
 
 absl::Status CheckFlag(const std::string& flag, int64_t value, int64_t lowest, int64_t highest) {
@@ -121,6 +153,9 @@ absl::StatusOr<ServerOptions> ServerOptionsFromFlags() {
   ServerOptions options;
   options.listen = absl::GetFlag(FLAGS_listen);
   options.metrics_listen = absl::GetFlag(FLAGS_metrics_listen);
+  options.health_listen = absl::GetFlag(FLAGS_health_listen);
+  ASSIGN_OR_RETURN(options.security, SecurityFromFlags());
+  RETURN_IF_ERROR(CheckExposure("--listen", options.listen, options.security));  // before a model is loaded
   return options;
 }
 

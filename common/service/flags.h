@@ -23,7 +23,8 @@ absl::Status ParseFlags(int argc, char** argv, const std::string& usage);
 // error; InitLog is called with `process`), --grace_seconds (returned; how long a stopping process lets calls run).
 absl::StatusOr<double> StartProcessFromFlags(const std::string& process);
 
-// --listen, --metrics_listen.
+// --listen, --metrics_listen, --health_listen; --tls_cert, --tls_key, --tls_ca, --tls_client_auth, --tls_server_name,
+// --reload_seconds, --cluster_token_file (read here), --allow_insecure.
 absl::StatusOr<ServerOptions> ServerOptionsFromFlags();
 
 // The above and --model, --routers, --name, --advertise, --threads, --memory_bytes, --transfer_buffer_bytes,

@@ -38,8 +38,10 @@ void RequestStop() { kill(getpid(), SIGTERM); }
 
 void DieWithParent() { prctl(PR_SET_PDEATHSIG, SIGTERM); }
 
-void PrintAddresses(const std::string& grpc_address, const std::string& metrics_address) {
-  std::printf("serving grpc=%s metrics=%s\n", grpc_address.c_str(), metrics_address.c_str());
+void PrintAddresses(const std::string& grpc_address, const std::string& metrics_address,
+                    const std::string& health_address) {
+  std::printf("serving grpc=%s metrics=%s%s%s\n", grpc_address.c_str(), metrics_address.c_str(),
+              health_address.empty() ? "" : " health=", health_address.c_str());
   std::fflush(stdout);
 }
 

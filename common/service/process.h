@@ -21,7 +21,9 @@ void RequestStop();
 void DieWithParent();
 // The one line that programs write to stdout, once they serve, so that whoever started them with port 0 can reach them:
 //   serving grpc=127.0.0.1:40001 metrics=127.0.0.1:40002
-void PrintAddresses(const std::string& grpc_address, const std::string& metrics_address);
+// and " health=127.0.0.1:40003" if there is such a listener.
+void PrintAddresses(const std::string& grpc_address, const std::string& metrics_address,
+                    const std::string& health_address = "");
 
 }  // namespace salamander::service
 

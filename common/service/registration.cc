@@ -19,6 +19,7 @@
 #include "common/base/thread_pool.h"
 #include "common/service/channel.h"
 #include "common/service/grpc_status.h"
+#include "common/service/tls_diagnosis.h"
 #include "salamander/v1/cluster.grpc.pb.h"
 
 namespace salamander::service {
@@ -47,7 +48,8 @@ std::string_view StateName(LinkState state) {
 }
 
 bool IsRefusal(const absl::Status& status) {
-  return status.code() == absl::StatusCode::kFailedPrecondition || status.code() == absl::StatusCode::kAlreadyExists;
+  return status.code() == absl::StatusCode::kFailedPrecondition || status.code() == absl::StatusCode::kAlreadyExists ||
+         status.code() == absl::StatusCode::kUnauthenticated;
 }
 
 }  // namespace
@@ -73,7 +75,7 @@ struct Registration::Impl : std::enable_shared_from_this<Impl> {
     for (const std::string& router : options.routers) {
       Link& link = links.emplace_back();
       link.router = router;
-      link.stub = v1::Cluster::NewStub(MakeChannel(router));
+      link.stub = v1::Cluster::NewStub(MakeChannel(router, options.security));
       link.retry_seconds = options.retry_seconds;
     }
   }
@@ -84,6 +86,8 @@ struct Registration::Impl : std::enable_shared_from_this<Impl> {
   void ReportPeers(std::unique_lock<std::mutex>& lock);
   void ReportRefusal(std::unique_lock<std::mutex>& lock);
   void Enter(Link& link, LinkState next, const std::string& why);
+  // Says once for each reason why a router cannot be reached although it is there. On `explainer`, since it blocks.
+  void Explain(const std::string& router);
   void OnMessage(Link& link, const v1::RouterMessage& message);
   void OnEnd(Link& link, const absl::Status& status);
   void Wake();
@@ -97,6 +101,8 @@ struct Registration::Impl : std::enable_shared_from_this<Impl> {
   std::optional<absl::Status> refusal;
   std::vector<Link> links;  // never resized after construction
   std::string reported_peers;
+  std::map<std::string, std::string> explained;  // router → reason; on `explainer` only
+  ThreadPool explainer{"tls_explainer", 1};
   std::thread thread;
 };
 
@@ -194,11 +200,20 @@ void Registration::Impl::OnEnd(Link& link, const absl::Status& status) {
     if (!refusal.has_value()) refusal = status;
     Enter(link, LinkState::kRefused, status.ToString());
   } else {
+    // It was never reached, as a refused handshake and an absent router show alike.
+    const bool unreached = absl::IsUnavailable(status) && link.state == LinkState::kDialing;
+    if (unreached && !stopping) explainer.Post([this, router = link.router] { Explain(router); });
     Enter(link, LinkState::kWaiting, status.ToString());
     link.due = RealClock().Now() + link.retry_seconds;
     link.retry_seconds = std::min(link.retry_seconds * 2, std::max(kMaxRetrySeconds, options.retry_seconds));
   }
   Wake();
+}
+
+void Registration::Impl::Explain(const std::string& router) {
+  const std::string why = ExplainTlsFailure(router, options.security.tls);
+  if (std::exchange(explained[router], why) == why || why.empty()) return;
+  Log(LogLevel::kWarning, absl::StrCat("registration at ", router, " does not come about: ", why));
 }
 
 void Registration::Impl::Wake() {

@@ -8,20 +8,22 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/service/channel.h"
 #include "salamander/v1/cluster.pb.h"
 
 namespace salamander::service {
 
 struct RegistrationOptions {
   std::vector<std::string> routers;  // host:port each
+  ChannelSecurity security;          // how they are dialed
   v1::WorkerHello hello;
   // The three run on the registration's own thread, one at a time; none may destroy the registration.
   // Asked once per beat.
   std::function<v1::Heartbeat()> heartbeat;
   // The union of what all routers now connected said, whenever it changes. Empty when none is.
   std::function<void(const v1::Peers&)> on_peers;
-  // A router refused the worker for good (fingerprint, version, name): the process should end with this. Called once,
-  // with the first refusal.
+  // A router refused the worker for good (fingerprint, version, name, cluster token): the process should end with this.
+  // Called once, with the first refusal.
   std::function<void(absl::Status)> on_refused;
   // Before the second attempt; doubles up to 10 s, and starts again after a success.
   double retry_seconds = 1;

@@ -1,6 +1,7 @@
 #include "common/service/server.h"
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/impl/server_builder_plugin.h>
@@ -11,11 +12,15 @@
 
 #include <chrono>
 #include <exception>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/service/address.h"
+#include "common/service/certificate.h"
+#include "common/service/tls.h"
 
 namespace salamander::service {
 namespace {
@@ -51,13 +56,6 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':')), ":", port);
 }
 
-absl::Status CheckAddress(const std::string& field, const std::string& address) {
-  if (const size_t colon = address.rfind(':'); colon != std::string::npos && colon > 0 && colon + 1 < address.size()) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(field, " must be host:port, got \"", address, "\""));
-}
-
 // prometheus-cpp reports failures by exception; they end here. A client that sends nothing holds one of the threads for
 // the time of a request.
 absl::StatusOr<std::unique_ptr<prometheus::Exposer>> StartExposer(const std::string& address, Metrics* metrics) {
@@ -71,26 +69,88 @@ absl::StatusOr<std::unique_ptr<prometheus::Exposer>> StartExposer(const std::str
   }
 }
 
+void WatchCertificate(const std::string& path, Metrics* metrics) {
+  metrics->GaugeFrom("salamander_process_certificate_expiry_timestamp_seconds",
+                     "When this process's TLS certificate ends, in seconds since 1970; 0 if its file cannot be read.",
+                     {}, [path] {
+                       const absl::StatusOr<CertificateInfo> info = ReadCertificate(path);
+                       return info.ok() ? absl::ToDoubleSeconds(info->not_after - absl::UnixEpoch()) : 0;
+                     });
+}
+
+// Without reflection, which otherwise comes with every server of the process.
+class NoPluginsOption final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override { plugins->clear(); }
+};
+
+// A gRPC server without any service is none; this one answers UNIMPLEMENTED to all calls but those to the health
+// service that gRPC adds.
+class HealthServer {
+ public:
+  absl::Status Start(const std::string& listen) {
+    RETURN_IF_ERROR(CheckAddress("health_listen", listen));
+    grpc::ServerBuilder builder;
+    ConfigureServer(builder);
+
+    builder.SetOption(std::make_unique<NoPluginsOption>());
+    builder.RegisterCallbackGenericService(&nothing_);
+    int port = 0;
+    builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port == 0) {
+      return absl::UnavailableError(absl::StrCat("cannot listen on ", listen, ": address in use or not ours"));
+    }
+    address_ = WithPort(listen, port);
+    return absl::OkStatus();
+  }
+  const std::string& address() const { return address_; }
+  grpc::HealthCheckServiceInterface* service() { return server_->GetHealthCheckService(); }
+  void Shutdown() {
+    service()->Shutdown();
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
+
+ private:
+  grpc::CallbackGenericService nothing_;
+  std::unique_ptr<grpc::Server> server_;
+  std::string address_;
+};
+
 class ServerImpl final : public Server {
  public:
   ~ServerImpl() override { Shutdown(0); }
 
   absl::Status Start(const ServerOptions& options, Metrics* metrics, const std::vector<grpc::Service*>& services) {
     RETURN_IF_ERROR(CheckAddress("listen", options.listen));
+    RETURN_IF_ERROR(CheckExposure("--listen", options.listen, options.security));
+    const TlsFiles& tls = options.security.tls;
+    RETURN_IF_ERROR(CheckServerTlsFiles(tls));
+    watch_ = WatchCertificates(tls);
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     grpc::ServerBuilder builder;
     ConfigureServer(builder);
     builder.SetOption(std::make_unique<NameRecorderOption>(&service_names_));
     int port = 0;
-    builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort(options.listen, ServerCredentials(tls), &port);
     for (grpc::Service* service : services) builder.RegisterService(service);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port == 0) {
       return absl::UnavailableError(absl::StrCat("cannot listen on ", options.listen, ": address in use or not ours"));
     }
     address_ = WithPort(options.listen, port);
+    if (!options.health_listen.empty()) {
+      health_.emplace();
+      if (absl::Status started = health_->Start(options.health_listen); !started.ok()) {
+        health_.reset();
+        return started;
+      }
+    }
     SetServing(false);
+    if (!tls.empty()) WatchCertificate(tls.cert, metrics);
 
     if (options.metrics_listen.empty()) return absl::OkStatus();
     RETURN_IF_ERROR(CheckAddress("metrics_listen", options.metrics_listen));
@@ -101,11 +161,11 @@ class ServerImpl final : public Server {
 
   std::string address() const override { return address_; }
   std::string metrics_address() const override { return metrics_address_; }
+  std::string health_address() const override { return health_.has_value() ? health_->address() : ""; }
 
   void SetServing(bool serving) override {
-    grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-    health->SetServingStatus("", serving);
-    for (const std::string& name : service_names_) health->SetServingStatus(name, serving);
+    SetServing(serving, server_->GetHealthCheckService());
+    if (health_.has_value()) SetServing(serving, health_->service());
   }
 
   void Shutdown(double grace_seconds) override {
@@ -113,11 +173,19 @@ class ServerImpl final : public Server {
     server_->GetHealthCheckService()->Shutdown();
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::microseconds(int64_t(grace_seconds * 1e6)));
     server_->Wait();
+    if (health_.has_value()) health_->Shutdown();
   }
 
  private:
+  void SetServing(bool serving, grpc::HealthCheckServiceInterface* health) {
+    health->SetServingStatus("", serving);
+    for (const std::string& name : service_names_) health->SetServingStatus(name, serving);
+  }
+
   std::vector<std::string> service_names_;
+  std::shared_ptr<CertificateWatch> watch_;
   std::unique_ptr<grpc::Server> server_;
+  std::optional<HealthServer> health_;
   std::unique_ptr<prometheus::Exposer> exposer_;
   std::string address_, metrics_address_;
 };

@@ -19,12 +19,16 @@ struct ServerOptions {
   std::string listen = "127.0.0.1:0";
   // The same for /metrics; empty: none.
   std::string metrics_listen = "127.0.0.1:0";
+  // The same, without TLS whatever `security` says, for grpc.health.v1 alone; empty: none. Kubernetes' probes have no
+  // certificate to show.
+  std::string health_listen;
+  Security security;
 };
 
 class Server {
  public:
   // `metrics` and `services` (which use the callback API) outlive the server. UNAVAILABLE naming the address if it
-  // cannot be bound.
+  // cannot be bound; INVALID_ARGUMENT if it must not be (CheckExposure) or the certificate files are not right.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options, Metrics* metrics,
                                                        const std::vector<grpc::Service*>& services);
   virtual ~Server() = default;
@@ -32,6 +36,8 @@ class Server {
   // host:port with the real port.
   virtual std::string address() const = 0;
   virtual std::string metrics_address() const = 0;
+  // Empty if there is none.
+  virtual std::string health_address() const = 0;
   // grpc.health.v1, for the whole server and for each service. Starts as false.
   virtual void SetServing(bool serving) = 0;
   // No new calls; those running may go on for `grace_seconds`, then they are cancelled. Blocks.

@@ -17,7 +17,10 @@
 namespace salamander::stream {
 
 // Version of stream.proto and of the codecs' formats; peers must have the same.
-inline constexpr int kStreamVersion = 1;
+inline constexpr int kStreamVersion = 2;
+
+// Of the secret that a receiver makes for each subscription, and that every item for it carries.
+inline constexpr size_t kStreamSecretBytes = 16;
 
 struct ItemId {
   v1::ItemKind kind = v1::ITEM_KIND_UNSPECIFIED;

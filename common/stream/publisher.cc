@@ -67,6 +67,7 @@ v1::ItemHeader Header(const Job& job, const Destination& destination, v1::Codec 
   header.set_request_id(job.item.request);
   header.set_receiver_instance(destination.instance);
   header.set_epoch(destination.epoch);
+  header.set_secret(destination.secret);
   header.set_kind(job.item.id.kind);
   header.set_layer(job.item.id.layer);
   header.set_span(job.item.id.span);

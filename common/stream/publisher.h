@@ -33,6 +33,7 @@ struct PublisherOptions {
 struct Destination {
   InstanceId instance = 0;
   uint64_t epoch = 0;
+  std::string secret;  // the subscription's
 };
 
 struct PublishedItem {

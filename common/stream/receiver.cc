@@ -7,7 +7,9 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/limited_log.h"
 #include "common/base/log.h"
+#include "common/base/secret.h"
 #include "common/base/status_macros.h"
 #include "common/base/thread_pool.h"
 #include "common/base/timer_thread.h"
@@ -78,7 +80,7 @@ struct Receiver::Impl final : Subscription::Core::Host, std::enable_shared_from_
   // The way of a message, in this order. OnMessage and Received run on the transport's thread, Verify on a decoder's.
   void OnMessage(std::string_view header, std::unique_ptr<transport::IncomingMessage> message);
   ArrivalPtr Accept(std::string_view header, const transport::IncomingMessage& message);
-  // The subscription's item that the header names, from now on being received. Null: refused.
+  // The subscription's item that the header names, from now on being received. Null: refused, counted and logged.
   ArrivalPtr Match(v1::ItemHeader header, uint64_t payload_bytes);
   void Stage(const ArrivalPtr& arrival);
   void Received(const ArrivalPtr& arrival, const absl::Status& status);
@@ -94,6 +96,7 @@ struct Receiver::Impl final : Subscription::Core::Host, std::enable_shared_from_
 
   const ReceiverOptions options;
   StreamStats* const stats;
+  LimitedLog refusals;
   std::shared_ptr<Staging> staging;
   Gate handling;  // of messages: closed before `stats` may go
   std::mutex mutex;
@@ -159,6 +162,8 @@ Receiver::Impl::ArrivalPtr Receiver::Impl::Accept(std::string_view bytes, const 
   v1::ItemHeader header;
   if (!header.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     ++stats->refused_malformed;
+    refusals.Write(LogLevel::kWarning,
+                   absl::StrCat("a message whose header of ", bytes.size(), " bytes is none of an ", "item: refused"));
     return nullptr;
   }
   return Match(std::move(header), message.payload_bytes());
@@ -168,19 +173,26 @@ Receiver::Impl::ArrivalPtr Receiver::Impl::Match(v1::ItemHeader item_header, uin
   auto arrival = std::make_shared<Arrival>();
   arrival->header = std::move(item_header);
   const v1::ItemHeader& header = arrival->header;
-  arrival->core = Find(header);
-  if (arrival->core == nullptr || arrival->core->failed()) {
-    ++stats->refused_unknown;
-    return nullptr;
-  }
-  Subscription::Core& core = *arrival->core;
   const ItemId id{header.kind(), header.layer(), header.span()};
-  const std::optional<size_t> index = core.table.Find(id);
-  if (!index) {
-    ++stats->refused_malformed;
-    Log(LogLevel::kWarning, core.Named(absl::StrCat(ItemName(id), ": not expected here, refused")));
+  const auto refuse = [&](std::atomic<int64_t>& count, LogLevel level, std::string_view why) {
+    ++count;
+    refusals.Write(level, absl::StrCat("request ", IdToString(header.request_id()), ": ", ItemName(id),
+                                       ": refused: ", std::string(why)));
     return nullptr;
+  };
+  arrival->core = Find(header);
+  // Items that were on their way when their request ended are no reason to worry.
+  if (arrival->core == nullptr) return refuse(stats->refused_unknown, LogLevel::kInfo, "no such reservation here");
+  Subscription::Core& core = *arrival->core;
+  if (!IsSecret(header.secret(), core.secret)) {
+    return refuse(stats->refused_secret, LogLevel::kWarning, "not the secret of the reservation it names");
   }
+  if (core.request != header.request_id()) {
+    return refuse(stats->refused_unknown, LogLevel::kWarning, "the reservation is another request's");
+  }
+  if (core.failed()) return refuse(stats->refused_unknown, LogLevel::kInfo, "the request has failed");
+  const std::optional<size_t> index = core.table.Find(id);
+  if (!index) return refuse(stats->refused_malformed, LogLevel::kWarning, "not expected here");
   arrival->index = *index;
   if (absl::Status sizes = CheckSizes(header, core.table.item(*index), payload_bytes); !sizes.ok()) {
     ++stats->refused_malformed;
@@ -188,8 +200,7 @@ Receiver::Impl::ArrivalPtr Receiver::Impl::Match(v1::ItemHeader item_header, uin
     return nullptr;
   }
   if (!core.table.Transition(*index, ItemState::kMissing, ItemState::kReceiving)) {
-    ++stats->refused_duplicate;
-    return nullptr;
+    return refuse(stats->refused_duplicate, LogLevel::kInfo, "it came before");
   }
   return arrival;
 }
@@ -198,8 +209,7 @@ std::shared_ptr<Subscription::Core> Receiver::Impl::Find(const v1::ItemHeader& h
   if (header.receiver_instance() != options.instance) return nullptr;
   std::lock_guard lock(mutex);
   auto found = by_epoch.find(header.epoch());
-  if (found == by_epoch.end() || found->second->request != header.request_id()) return nullptr;
-  return found->second;
+  return found == by_epoch.end() ? nullptr : found->second;
 }
 
 void Receiver::Impl::Stage(const ArrivalPtr& arrival) {

@@ -1,10 +1,11 @@
 // The receiving end of all state streams of a process.
 //
 // A Subscription is one request's manifest: the items it expects and where their bytes go. For each message the
-// receiver checks instance, epoch, request, item, sizes; receives the payload into a staging buffer of its own (ledger
-// owner in_transfer; when the budget is used up, senders wait), verifies the checksum, decodes into the item's memory,
-// and marks the item. An item is written once: duplicates are dropped, and a message of an unknown or closed
-// subscription is refused before a byte of it moves, so a late sender cannot write into reused pages.
+// receiver finds the subscription by instance and epoch and checks its secret, then request, item, sizes; receives the
+// payload into a staging buffer of its own (ledger owner in_transfer; when the budget is used up, senders wait),
+// verifies the checksum, decodes into the item's memory, and marks the item. An item is written once: duplicates are
+// dropped, and a message of an unknown or closed subscription is refused before a byte of it moves, so a late sender
+// cannot write into reused pages.
 //
 //   receiver.Subscribe(...) → subscription;  … subscription->Has(id) …;  destroy: drained, no callback after that.
 //
@@ -16,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -44,6 +46,8 @@ class Subscription {
   ~Subscription();
 
   uint64_t epoch() const;
+  // kStreamSecretBytes random bytes, made for this subscription alone. Never in a log.
+  const std::string& secret() const;
   // The item is verified and its bytes are in place (acquire: the caller may read them).
   bool Has(const ItemId& id) const;
   // Every item is verified.

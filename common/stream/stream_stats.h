@@ -18,6 +18,7 @@ struct StreamStats {
   std::array<PerCodec, 3> sent, received;
   std::atomic<int64_t> checksum_failures{0};  // received bytes that do not match
   std::atomic<int64_t> refused_unknown{0};    // no such subscription: late, stale or forged
+  std::atomic<int64_t> refused_secret{0};     // not the subscription's secret: forged, or meant for another
   std::atomic<int64_t> refused_duplicate{0};
   std::atomic<int64_t> refused_malformed{0};  // header unreadable, sizes that do not fit
   std::atomic<int64_t> lost_items{0};         // missing after their span was finished

@@ -66,6 +66,8 @@ Subscription::~Subscription() {
 
 uint64_t Subscription::epoch() const { return core_->epoch; }
 
+const std::string& Subscription::secret() const { return core_->secret; }
+
 bool Subscription::Has(const ItemId& id) const {
   const std::optional<size_t> index = core_->table.Find(id);
   return index && core_->table.state(*index) == ItemState::kVerified;

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "common/base/ids.h"
+#include "common/base/secret.h"
 #include "common/stream/gate.h"
 #include "common/stream/item_table.h"
 #include "common/stream/receiver.h"
@@ -34,6 +35,7 @@ struct Subscription::Core : std::enable_shared_from_this<Core> {
        Host* the_host, StreamStats* the_stats)
       : request(request_id),
         epoch(own_epoch),
+        secret(RandomSecret(kStreamSecretBytes)),
         table(request_id, std::move(items)),
         on_change(std::move(changed)),
         host(the_host),
@@ -49,6 +51,7 @@ struct Subscription::Core : std::enable_shared_from_this<Core> {
 
   const RequestId request;
   const uint64_t epoch;
+  const std::string secret;
   ItemTable table;
   const std::function<void()> on_change;
   Host* const host;          // outlives the Subscription

@@ -19,6 +19,7 @@ template <typename CommandType, typename StartType, typename EventType>
 struct HeldRequest {
   using Command = CommandType;
   using Start = StartType;
+  using Event = EventType;
   using Stream = EventStream<CommandType, EventType>;
 
   explicit HeldRequest(std::unique_ptr<Reservation> reserved)

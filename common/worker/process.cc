@@ -63,7 +63,9 @@ absl::Status Run(int argc, char** argv, const Program& program) {
   FatalStatus fatal;
   options.on_fatal = [&fatal](const absl::Status& status) { fatal.Set(status); };
   ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Worker>> workers, program.start(options));
-  for (const auto& worker : workers) service::PrintAddresses(worker->address(), worker->metrics_address());
+  for (const auto& worker : workers) {
+    service::PrintAddresses(worker->address(), worker->metrics_address(), worker->health_address());
+  }
   service::WaitForStopSignal();
   if (absl::Status status = fatal.Get(); !status.ok()) {
     Log(LogLevel::kError, absl::StrCat("cannot go on: ", status.ToString()));

@@ -56,6 +56,7 @@ absl::StatusOr<std::unique_ptr<Reservation>> RequestMemory::Reserve(const v1::Re
       PlaceItems(reservation->plan, worker, *reservation->sequence, item_memory_, absl::MakeSpan(reservation->hidden)),
       [loop = loop_] { loop->Wake(); });
   reservation->epoch = reservation->subscription->epoch();
+  reservation->secret = reservation->subscription->secret();
   used_bytes_ += needed;
   return reservation;
 }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -28,6 +29,7 @@ namespace salamander::worker {
 struct Reservation {
   RequestId request = 0;
   uint64_t epoch = 0;
+  std::string secret;  // of every item that may come
   v1::Plan plan;
   int worker = 0;  // own index in the plan, or stream::kDecodeWorker
   // When an unclaimed reservation ends, on the clock of its RequestMemory.

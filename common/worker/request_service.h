@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "common/service/cluster_gate.h"
 #include "common/service/grpc_status.h"
 #include "common/worker/request_table.h"
 #include "salamander/v1/cluster.pb.h"
@@ -14,12 +15,14 @@ namespace salamander::worker {
 template <typename Service, typename Request>
 class RequestService : public Service {
  public:
-  // The table outlives the server that serves this.
-  explicit RequestService(RequestTable<Request>* requests) : requests_(requests) {}
+  // Both outlive the server that serves this. Calls need the cluster's token.
+  RequestService(Host* host, RequestTable<Request>* requests)
+      : requests_(requests), gate_(host->options.server.security.cluster_token, host->metrics.get()) {}
 
   grpc::ServerUnaryReactor* Reserve(grpc::CallbackServerContext* context, const v1::ReserveRequest* request,
                                     v1::ReserveResponse* response) final {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (absl::Status member = gate_.Check(*context, "Reserve"); !member.ok()) return Refuse(reactor, member);
     requests_->Reserve(*request, [reactor, response](absl::StatusOr<v1::ReserveResponse> reserved) {
       if (reserved.ok()) *response = *std::move(reserved);
       reactor->Finish(service::ToGrpc(reserved.status()));
@@ -30,16 +33,29 @@ class RequestService : public Service {
   grpc::ServerUnaryReactor* Release(grpc::CallbackServerContext* context, const v1::ReleaseRequest* request,
                                     v1::ReleaseResponse*) final {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    if (absl::Status member = gate_.Check(*context, "Release"); !member.ok()) return Refuse(reactor, member);
     requests_->Release(*request, [reactor] { reactor->Finish(grpc::Status::OK); });
     return reactor;
   }
 
  protected:
   // What the service's streaming method returns.
-  typename Request::Stream* OpenStream() { return Request::Stream::Open(requests_->StreamHandlers()); }
+  grpc::ServerBidiReactor<typename Request::Command, typename Request::Event>* OpenStream(
+      const grpc::CallbackServerContext& context, const char* method) {
+    if (absl::Status member = gate_.Check(context, method); !member.ok()) {
+      return new service::RefusedStream<typename Request::Command, typename Request::Event>(service::ToGrpc(member));
+    }
+    return Request::Stream::Open(requests_->StreamHandlers());
+  }
 
  private:
+  static grpc::ServerUnaryReactor* Refuse(grpc::ServerUnaryReactor* reactor, const absl::Status& status) {
+    reactor->Finish(service::ToGrpc(status));
+    return reactor;
+  }
+
   RequestTable<Request>* const requests_;
+  service::ClusterGate gate_;
 };
 
 }  // namespace salamander::worker

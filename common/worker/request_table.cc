@@ -23,9 +23,10 @@ absl::Status RequestTableBase::CheckReserve(const v1::ReserveRequest& request) c
   return CheckRequestPlan(request.plan());
 }
 
-v1::ReserveResponse RequestTableBase::Granted(uint64_t epoch) const {
+v1::ReserveResponse RequestTableBase::Granted(const Reservation& reservation) const {
   v1::ReserveResponse response;
-  response.set_epoch(epoch);
+  response.set_epoch(reservation.epoch);
+  response.set_secret(reservation.secret);
   response.set_instance_id(host_->instance);
   return response;
 }

@@ -60,7 +60,7 @@ class RequestTableBase {
 
  protected:
   absl::Status CheckReserve(const v1::ReserveRequest& request) const;
-  v1::ReserveResponse Granted(uint64_t epoch) const;
+  v1::ReserveResponse Granted(const Reservation& reservation) const;
   // Requests by how they ended.
   prometheus::Counter& Finished(const std::string& outcome);
 
@@ -230,9 +230,9 @@ absl::StatusOr<v1::ReserveResponse> RequestTable<Request>::DoReserve(const v1::R
   absl::StatusOr<std::unique_ptr<Request>> admitted = hooks_->Admit(request);
   if (!admitted.ok()) return host_->ReportFailure(admitted.status());
   live_.Add(1);
-  const uint64_t epoch = (*admitted)->epoch;
-  requests_[epoch] = *std::move(admitted);
-  return Granted(epoch);
+  v1::ReserveResponse granted = Granted(*(*admitted)->reservation);
+  requests_[granted.epoch()] = *std::move(admitted);
+  return granted;
 }
 
 template <typename Request>

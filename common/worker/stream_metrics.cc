@@ -26,8 +26,9 @@ void ExportStreamStats(const stream::StreamStats& stats, const std::string& pref
     ExportCodec(stats.received[codec], prefix, {{"direction", "received"}, {"codec", name}}, metrics);
   }
   const std::string refused = prefix + "stream_refused_total";
-  const std::string refused_help = "Items refused: no such subscription, received before, or malformed.";
+  const std::string refused_help = "Items refused: no such reservation, not its secret, received before, or malformed.";
   Export(stats.refused_unknown, refused, refused_help, {{"reason", "unknown"}}, metrics);
+  Export(stats.refused_secret, refused, refused_help, {{"reason", "secret"}}, metrics);
   Export(stats.refused_duplicate, refused, refused_help, {{"reason", "duplicate"}}, metrics);
   Export(stats.refused_malformed, refused, refused_help, {{"reason", "malformed"}}, metrics);
   Export(stats.checksum_failures, prefix + "stream_checksum_failures_total",

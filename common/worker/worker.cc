@@ -19,6 +19,7 @@ absl::Status Worker::Init(const MakeRole& make_role) {
   ASSIGN_OR_RETURN(server_, service::Server::Start(options.server, host_->metrics.get(), {role_->service()}));
   server_->SetServing(true);
   membership_.Join({.routers = options.routers,
+                    .security = service::MemberSecurity(options.server.security),
                     .hello = Hello(),
                     .heartbeat = [this] { return Heartbeat(); },
                     .on_peers = [this](const v1::Peers& peers) { role_->OnPeers(peers); },

@@ -48,6 +48,7 @@ class Worker {
   Host* host() const { return host_.get(); }
   std::string address() const { return server_->address(); }
   std::string metrics_address() const { return server_->metrics_address(); }
+  std::string health_address() const { return server_->health_address(); }
   MemoryLedger::Snapshot memory() const { return host_->ledger().Read(); }
   // Readiness off, no new reservations; returns when running requests ended or the grace is over (they then end).
   void Drain(double grace_seconds);

@@ -16,6 +16,8 @@ ABSL_FLAG(std::string, decode_listen, "127.0.0.1:0",
           "host:port of the decode worker's gRPC; --listen is the prefill's");
 ABSL_FLAG(std::string, decode_metrics_listen, "127.0.0.1:0", "host:port of the decode worker's /metrics");
 
+ABSL_FLAG(std::string, decode_health_listen, "", "host:port of the decode worker's --health_listen; empty: none");
+
 namespace salamander {
 namespace {
 
@@ -27,6 +29,7 @@ absl::StatusOr<std::vector<std::unique_ptr<worker::Worker>>> Start(const service
   decode.max_batch = absl::GetFlag(FLAGS_max_batch);
   decode.server.listen = absl::GetFlag(FLAGS_decode_listen);
   decode.server.metrics_listen = absl::GetFlag(FLAGS_decode_metrics_listen);
+  decode.server.health_listen = absl::GetFlag(FLAGS_decode_health_listen);
   if (!common.name.empty()) {
     prefill.name = common.name + "-prefill";
     decode.name = common.name + "-decode";

@@ -51,6 +51,7 @@ void FakeWorker::Serve(grpc::Service* service) {
 void FakeWorker::Register(const std::string& router) {
   service::RegistrationOptions options;
   options.routers = {router};
+  options.security.cluster_token = script_.cluster_token;
   options.hello = hello_;
   options.heartbeat = [this] {
     v1::Heartbeat beat;
@@ -125,6 +126,7 @@ grpc::Status FakeWorker::Reserve(grpc::ServerContext* context, const v1::Reserve
     if (!answer.ok()) return answer;
   }
   held_[next_epoch_] = request.plan();
+  response->set_secret(absl::StrCat(hello_.name(), " ", next_epoch_));
   response->set_epoch(next_epoch_++);
   response->set_instance_id(hello_.instance_id());
   return grpc::Status::OK;

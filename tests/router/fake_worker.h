@@ -40,6 +40,7 @@ struct Script {
   bool tokens_before_ready = false;
   bool ready_at_once = false;  // not after the last span
   std::vector<int32_t> tokens = {7, 8, 9};
+  std::string cluster_token = {};  // shown to the router
 };
 
 // The account and the scripted steps both kinds share.

@@ -124,8 +124,10 @@ class RouterTest : public ::testing::Test {
     return answer;
   }
 
-  Answer Generate(const v1::GenerateRequest& request, double deadline_seconds = 20) {
+  // Shows `key` if there is one.
+  Answer Generate(const v1::GenerateRequest& request, double deadline_seconds = 20, const std::string& key = "") {
     grpc::ClientContext context;
+    if (!key.empty()) context.AddMetadata("authorization", "Bearer " + key);
     context.set_deadline(std::chrono::system_clock::now() +
                          std::chrono::milliseconds(static_cast<int64_t>(deadline_seconds * 1000)));
     auto reader = stub_->Generate(&context, request);

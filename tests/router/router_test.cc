@@ -74,6 +74,9 @@ TEST_F(RouterTest, LegsGetTheirTokensSubscribersAndFilledInOptions) {
   EXPECT_EQ(start.subscribers(1).instance_id(), p1.hello().instance_id());
   EXPECT_EQ(start.subscribers(2).instance_id(), d0.hello().instance_id());
   EXPECT_EQ(start.subscribers(2).epoch(), d0.last_decode_start().epoch());
+  EXPECT_EQ(start.subscribers(0).secret(), "p0 1");
+  EXPECT_EQ(start.subscribers(1).secret(), "p1 1");
+  EXPECT_EQ(start.subscribers(2).secret(), "d0 1");
 
   const v1::DecodeStart decode = d0.last_decode_start();
   EXPECT_EQ(decode.max_tokens(), RouterOptions().default_max_tokens);

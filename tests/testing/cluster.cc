@@ -49,8 +49,8 @@ absl::Status CompareLedgers(const std::map<std::string, Cluster::Ledger>& expect
 
 }  // namespace
 
-void Cluster::ConnectRouter(int router, const std::string& address) {
-  const auto channel = service::MakeChannel(address);
+void Cluster::ConnectRouter(int router, const std::string& address, const service::ChannelSecurity& security) {
+  const auto channel = service::MakeChannel(address, security);
   stubs_[router] = {v1::Inference::NewStub(channel), v1::Cluster::NewStub(channel)};
 }
 

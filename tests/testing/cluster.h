@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/service/channel.h"
 #include "salamander/v1/cluster.grpc.pb.h"
 #include "salamander/v1/inference.grpc.pb.h"
 #include "tests/testing/generate.h"
@@ -38,6 +39,9 @@ struct ClusterOptions {
   int64_t max_span_tokens = 8192;  // prefill workers: sizes their activations
   double missing_item_seconds = 5;
   std::string capture_dir;  // decode workers
+  // Real programs only: more flags for all of them and for the routers, and how the tests dial routers then.
+  std::vector<std::string> flags, router_flags;
+  service::ChannelSecurity security;
 };
 
 class Cluster {
@@ -65,7 +69,7 @@ class Cluster {
 
  protected:
   // After a router has started, also again at another address.
-  void ConnectRouter(int router, const std::string& address);
+  void ConnectRouter(int router, const std::string& address, const service::ChannelSecurity& security = {});
   virtual int live_workers() const = 0;
   virtual int live_routers() const = 0;
 

@@ -92,8 +92,10 @@ absl::Status ProcessCluster::StartAll() {
 
 absl::Status ProcessCluster::Begin(const std::string& name, const std::string& listen) {
   const std::string role = RoleOf(name);
-  const std::vector<std::string> arguments =
+  std::vector<std::string> arguments =
       role == "router" ? RouterArguments(IndexOf(name), listen) : WorkerArguments(name, options_.model);
+  arguments.insert(arguments.end(), options_.flags.begin(), options_.flags.end());
+  if (role == "router") arguments.insert(arguments.end(), options_.router_flags.begin(), options_.router_flags.end());
   ASSIGN_OR_RETURN(processes_[name].child,
                    ChildProcess::Start(ProgramOf(role), arguments, absl::StrCat(log_dir_, "/", name, ".log")));
   return absl::OkStatus();
@@ -105,6 +107,7 @@ absl::Status ProcessCluster::AwaitAddresses(const std::string& name) {
   if (!line.ok()) return Annotate(line.status(), name);
   process.address = ValueOf(*line, "grpc=");
   process.metrics_address = ValueOf(*line, "metrics=");
+  process.health_address = ValueOf(*line, "health=");
   if (process.address.empty() || process.metrics_address.empty()) {
     return absl::InternalError(absl::StrCat(name, " printed \"", *line, "\" instead of its addresses"));
   }
@@ -112,7 +115,7 @@ absl::Status ProcessCluster::AwaitAddresses(const std::string& name) {
   const size_t index = static_cast<size_t>(IndexOf(name));
   if (router_addresses_.size() <= index) router_addresses_.resize(index + 1);
   router_addresses_[index] = process.address;
-  ConnectRouter(static_cast<int>(index), process.address);
+  ConnectRouter(static_cast<int>(index), process.address, options_.security);
   return absl::OkStatus();
 }
 
@@ -186,9 +189,11 @@ absl::StatusOr<int> ProcessCluster::Terminate(const std::string& name, double se
 
 absl::StatusOr<std::unique_ptr<ChildProcess>> ProcessCluster::StartStranger(const std::string& role,
                                                                             const std::string& name,
-                                                                            const std::string& model) {
-  return ChildProcess::Start(ProgramOf(role), WorkerArguments(name, model),
-                             absl::StrCat(log_dir_, "/", name, "-stranger.log"));
+                                                                            const std::string& model,
+                                                                            const std::vector<std::string>& flags) {
+  std::vector<std::string> arguments = WorkerArguments(name, model);
+  for (const auto& more : {options_.flags, flags}) arguments.insert(arguments.end(), more.begin(), more.end());
+  return ChildProcess::Start(ProgramOf(role), arguments, absl::StrCat(log_dir_, "/", name, "-stranger.log"));
 }
 
 }  // namespace salamander::testing

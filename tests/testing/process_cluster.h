@@ -30,6 +30,7 @@ class ProcessCluster final : public Cluster {
     std::unique_ptr<ChildProcess> child;
     std::string address;
     std::string metrics_address;
+    std::string health_address;  // with --health_listen
   };
   const std::map<std::string, Process>& processes() const { return processes_; }
   const Process& process(const std::string& name) const { return processes_.at(name); }
@@ -40,9 +41,11 @@ class ProcessCluster final : public Cluster {
   absl::Status Restart(const std::string& name);
   // SIGTERM; the exit code, when it has ended within `seconds`.
   absl::StatusOr<int> Terminate(const std::string& name, double seconds);
-  // One worker with another checkpoint and name, not part of the cluster.
+  // One worker with another checkpoint and name, not part of the cluster. Of flags given twice the last counts:
+  // `flags`.
   absl::StatusOr<std::unique_ptr<ChildProcess>> StartStranger(const std::string& role, const std::string& name,
-                                                              const std::string& model);
+                                                              const std::string& model,
+                                                              const std::vector<std::string>& flags = {});
 
  private:
   explicit ProcessCluster(ClusterOptions options) : options_(std::move(options)) {}

@@ -9,7 +9,7 @@ Everything a user needs is in this module; README.md of the package shows more.
 """
 from salamander_client.client import Client, GenerateCall
 from salamander_client.errors import (Cancelled, DataLoss, DeadlineExceeded, FailedPrecondition, InvalidArgument,
-                                      ResourceExhausted, SalamanderError, Unavailable)
+                                      ResourceExhausted, SalamanderError, Unauthenticated, Unavailable)
 from salamander_client.request import ChatMessage, GenerateOptions, PromptOptions
 from salamander_client.types import (Accepted, ClusterStatus, Completion, Event, Finished, LinkStatus, ModelInfo,
                                      PlannedSpan, Progress, Timing, TokenChunk, TokenLogprob, TopLogprob, Usage,
@@ -19,5 +19,5 @@ __all__ = [
     "Accepted", "Cancelled", "ChatMessage", "Client", "ClusterStatus", "Completion", "DataLoss", "DeadlineExceeded",
     "Event", "FailedPrecondition", "Finished", "GenerateCall", "GenerateOptions", "InvalidArgument", "LinkStatus",
     "ModelInfo", "PlannedSpan", "Progress", "PromptOptions", "ResourceExhausted", "SalamanderError", "Timing",
-    "TokenChunk", "TokenLogprob", "TopLogprob", "Unavailable", "Usage", "WorkerStatus",
+    "TokenChunk", "TokenLogprob", "TopLogprob", "Unauthenticated", "Unavailable", "Usage", "WorkerStatus",
 ]

@@ -1,6 +1,7 @@
 """The client. Thread-safe; one per router is enough."""
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar, Unpack
 
@@ -58,16 +59,39 @@ class GenerateCall(Iterator[Event]):
         self._call.cancel()
 
 
-class Client:
-    """A connection to the router at `target`, HOST:PORT. Timeouts are seconds, sent to the router as the deadline."""
+def _credentials(ca: str, cert: str | None, key: str | None) -> grpc.ChannelCredentials:
+    if bool(cert) != bool(key):
+        raise InvalidArgument("tls_cert and tls_key must be given together")
+    def read(path: str | None) -> bytes | None:
+        return pathlib.Path(path).read_bytes() if path else None
+    return grpc.ssl_channel_credentials(read(ca), read(key), read(cert))
 
-    def __init__(self, target: str):
+
+class Client:
+    """A connection to the router at `target`, HOST:PORT. Timeouts are seconds, sent to the router as the deadline.
+
+    With `tls_ca`, a PEM file of the roots that the router's certificate is verified against, the connection is TLS;
+    a router that asks for a client's certificate is shown `tls_cert` with its key `tls_key`. The certificate must have
+    the target's host among its names, or `tls_server_name`. The files are read once. `api_key` goes with every call.
+    """
+
+    def __init__(self, target: str, *, tls_ca: str | None = None, tls_cert: str | None = None,
+                 tls_key: str | None = None, tls_server_name: str | None = None, api_key: str | None = None):
         self.target = target
-        self._channel = grpc.insecure_channel(target, options=[
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else None
+        options: list[tuple[str, object]] = [
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.enable_http_proxy", 0),  # routers are inside the network that a proxy leads out of
-        ])
+        ]
+        if tls_server_name:
+            options.append(("grpc.ssl_target_name_override", tls_server_name))
+        if tls_ca:
+            self._channel = grpc.secure_channel(target, _credentials(tls_ca, tls_cert, tls_key), options=options)
+        elif tls_cert or tls_key or tls_server_name:
+            raise InvalidArgument("tls_ca must be given with tls_cert, tls_key and tls_server_name")
+        else:
+            self._channel = grpc.insecure_channel(target, options=options)
         self._inference = inference_pb2_grpc.InferenceStub(self._channel)
         self._cluster = cluster_pb2_grpc.ClusterStub(self._channel)
 
@@ -83,7 +107,7 @@ class Client:
 
     def generate(self, *, timeout: float | None = None, **options: Unpack[GenerateOptions]) -> GenerateCall:
         """Starts a request; its events, and its errors, come out of the returned call."""
-        return GenerateCall(self._inference.Generate(make_request(options), timeout=timeout))
+        return GenerateCall(self._inference.Generate(make_request(options), timeout=timeout, metadata=self._metadata))
 
     def complete(self, *, timeout: float | None = None, on_event: Callable[[Event], None] | None = None,
                  **options: Unpack[GenerateOptions]) -> Completion:
@@ -110,9 +134,8 @@ class Client:
     def status(self, *, timeout: float | None = None) -> ClusterStatus:
         return status_from_proto(self._call(self._cluster.GetStatus, cluster_pb2.GetStatusRequest(), timeout))
 
-    @staticmethod
-    def _call(method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:
+    def _call(self, method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:
         try:
-            return method(request, timeout=timeout)
+            return method(request, timeout=timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None

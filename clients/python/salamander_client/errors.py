@@ -30,7 +30,7 @@ class InvalidArgument(_CodedError):
 
 
 class ResourceExhausted(_CodedError):
-    """The router's queue is full or the deadline cannot be met. Retry after `retry_after` seconds, if it said so."""
+    """The router's queue is full, the deadline cannot be met or the API key's limit is reached. Retry after `retry_after` seconds, if it said so."""
 
     CODE = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -69,8 +69,14 @@ class FailedPrecondition(_CodedError):
     CODE = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class Unauthenticated(_CodedError):
+    """The router wants an API key, or does not know the one it was given."""
+
+    CODE = grpc.StatusCode.UNAUTHENTICATED
+
+
 _BY_CODE = {kind.CODE: kind for kind in (InvalidArgument, Unavailable, DeadlineExceeded, DataLoss, Cancelled,
-                                         FailedPrecondition)}
+                                         FailedPrecondition, Unauthenticated)}
 
 
 def from_rpc_error(error: grpc.RpcError) -> SalamanderError:

@@ -34,6 +34,7 @@ class FakeRouter(inference_pb2_grpc.InferenceServicer, cluster_pb2_grpc.ClusterS
         self.trailing_metadata = ()
         self.hang = False  # after the events: wait until the client goes
         self.requests = []
+        self.authorizations = []  # of all calls
         self.client_gone = threading.Event()
 
     def _end(self, context):
@@ -71,15 +72,25 @@ class FakeRouter(inference_pb2_grpc.InferenceServicer, cluster_pb2_grpc.ClusterS
             workers=[cluster_pb2.WorkerStatus(role=cluster_pb2.WORKER_ROLE_PREFILL, name="p0", last=last)])
 
 
+class _Recorder(grpc.ServerInterceptor):
+    def __init__(self, router):
+        self.router = router
+
+    def intercept_service(self, continuation, handler_call_details):
+        self.router.authorizations.append(dict(handler_call_details.invocation_metadata).get("authorization"))
+        return continuation(handler_call_details)
+
+
 @contextlib.contextmanager
-def serve():
+def serve(credentials=None):
     """A FakeRouter and its address."""
     router = FakeRouter()
-    server = grpc.server(futures.ThreadPoolExecutor(4), options=[
+    server = grpc.server(futures.ThreadPoolExecutor(4), interceptors=[_Recorder(router)], options=[
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)])
     inference_pb2_grpc.add_InferenceServicer_to_server(router, server)
     cluster_pb2_grpc.add_ClusterServicer_to_server(router, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    address = "127.0.0.1:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()
     try:
         yield router, f"127.0.0.1:{port}"

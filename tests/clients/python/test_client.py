@@ -1,4 +1,6 @@
 """The Python client against a scripted router."""
+import pathlib
+import subprocess
 import threading
 
 import fake_router
@@ -86,6 +88,7 @@ def test_large_prompts_pass(client, router):
     (grpc.StatusCode.DATA_LOSS, sc.DataLoss),
     (grpc.StatusCode.CANCELLED, sc.Cancelled),
     (grpc.StatusCode.FAILED_PRECONDITION, sc.FailedPrecondition),
+    (grpc.StatusCode.UNAUTHENTICATED, sc.Unauthenticated),
     (grpc.StatusCode.INTERNAL, sc.SalamanderError),
 ])
 def test_each_code_has_its_exception(client, router, code, kind):
@@ -174,3 +177,53 @@ def test_model_and_status(client):
     assert (worker.role, worker.name, worker.ready) == ("prefill", "p0", True)
     assert (worker.memory_capacity_bytes, worker.memory_free_bytes, worker.memory_by_owner) == (10, 6, {"pages": 4})
     assert worker.links == [sc.LinkStatus("d0", True, 1e9, "tcp", "")]
+
+
+def test_api_key_goes_with_every_call(router):
+    with sc.Client(router.target, api_key="sk-1") as client:
+        client.complete(text="a")
+        client.tokenize(text="a")
+        client.get_model()
+        client.status()
+    with sc.Client(router.target) as client:
+        client.get_model()
+    assert router.authorizations == ["Bearer sk-1"] * 4 + [None]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Files of an authority, `ca`, and of one certificate, `own`, for both sides."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    (folder / "ext").write_text("subjectAltName=DNS:router.example\n")
+    for command in (f"req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
+                    f"req -x509 {key} -keyout other.key -out other.pem -days 2 -subj /CN=other",
+                    f"req {key} -keyout own.key -out own.csr -subj /CN=own",
+                    "x509 -req -in own.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out own.pem"):
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def secure_router(certificates):
+    def read(name):
+        return pathlib.Path(certificates / name).read_bytes()
+    credentials = grpc.ssl_server_credentials([(read("own.key"), read("own.pem"))], read("ca.pem"),
+                                              require_client_auth=True)
+    with fake_router.serve(credentials) as (router, target):
+        router.target = target
+        yield router
+
+
+def test_mutual_tls(secure_router, certificates):
+    mutual = {"tls_cert": str(certificates / "own.pem"), "tls_key": str(certificates / "own.key")}
+    right = {"tls_ca": str(certificates / "ca.pem"), "tls_server_name": "router.example", **mutual}
+    with sc.Client(secure_router.target, **right) as client:
+        assert client.complete(text="hello").text == "Hi caf\u00e9"
+    for wrong in (right | {"tls_ca": str(certificates / "other.pem")}, right | {"tls_server_name": "elsewhere"},
+                  {"tls_ca": right["tls_ca"], "tls_server_name": "router.example"}, {}):
+        with sc.Client(secure_router.target, **wrong) as client, pytest.raises(sc.Unavailable):
+            client.get_model(timeout=10)
+    for wrong in (mutual, {"tls_ca": right["tls_ca"], "tls_cert": mutual["tls_cert"]}):
+        with pytest.raises(sc.InvalidArgument, match="tls_"):
+            sc.Client(secure_router.target, **wrong)

@@ -57,8 +57,9 @@ class OneExchange final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc:
 
 }  // namespace
 
-absl::StatusOr<bool> IsServing(const std::string& address, const std::string& service) {
-  grpc::GenericStub stub(service::MakeChannel(address));
+absl::StatusOr<bool> IsServing(const std::string& address, const std::string& service,
+                               const service::ChannelSecurity& security) {
+  grpc::GenericStub stub(service::MakeChannel(address, security));
   grpc::ClientContext context;
   SetDeadline(context);
   const grpc::ByteBuffer request = StringField(1, service);
@@ -73,8 +74,8 @@ absl::StatusOr<bool> IsServing(const std::string& address, const std::string& se
   return absl::DataLossError(absl::StrCat("unknown health answer of ", bytes.size(), " bytes"));
 }
 
-absl::StatusOr<std::string> ListServices(const std::string& address) {
-  grpc::GenericStub stub(service::MakeChannel(address));
+absl::StatusOr<std::string> ListServices(const std::string& address, const service::ChannelSecurity& security) {
+  grpc::GenericStub stub(service::MakeChannel(address, security));
   grpc::ClientContext context;
   SetDeadline(context);
   OneExchange exchange(StringField(7, ""));

@@ -76,7 +76,7 @@ class DeviceItemTest : public ::testing::Test {
     item.source = {.runs = {absl::MakeConstSpan(held_).first(1024), absl::MakeConstSpan(held_).subspan(1024)},
                    .memory = &device_,
                    .ready = [this] { return ready_; }};
-    item.destinations = {{to_.instance, subscription_->epoch()}};
+    item.destinations = {{to_.instance, subscription_->epoch(), subscription_->secret()}};
     Outcomes outcomes;
     node.publisher->Publish(std::move(item), outcomes.Expect());
     return outcomes.Wait().at(0);

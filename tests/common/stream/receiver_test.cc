@@ -7,6 +7,7 @@
 
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "common/stream/codec.h"
 #include "common/stream/wire.h"
 #include "common/transport/fake_transport.h"
@@ -24,6 +25,19 @@ const ItemId kItem{v1::ITEM_KIND_KEYS_VALUES, 3, 7};
 const ItemShape kShape{v1::ELEMENT_TYPE_BFLOAT16, 1024};
 
 bool NotAProbe(std::string_view header) { return header != kProbeHeader; }
+
+// What a header for `at` begins with; the rest as a test wants it.
+v1::ItemHeader HeaderFor(RequestId request, const Node& to, const Subscription& at) {
+  v1::ItemHeader header;
+  header.set_request_id(request);
+  header.set_receiver_instance(to.instance);
+  header.set_epoch(at.epoch());
+  header.set_secret(at.secret());
+  header.set_kind(kItem.kind);
+  header.set_layer(kItem.layer);
+  header.set_span(kItem.span);
+  return header;
+}
 
 // A subscription to items of `bytes` bytes each.
 struct Request {
@@ -50,7 +64,7 @@ struct Request {
 
 PublishedItem Item(RequestId request, const ItemId& id, const std::vector<std::byte>& bytes, const Node& to,
                    const Request& at, v1::Codec codec = v1::CODEC_RAW) {
-  return {request, id, kShape, codec, {{bytes}}, {{to.instance, at.subscription->epoch()}}};
+  return {request, id, kShape, codec, {{bytes}}, {{to.instance, at.subscription->epoch(), at.subscription->secret()}}};
 }
 
 class ReceiverTest : public ::testing::Test {
@@ -145,28 +159,99 @@ TEST_F(ReceiverTest, DuplicatesAreDropped) {
 
 TEST_F(ReceiverTest, StaleEpochsAndOtherInstancesAreRefused) {
   Build();
-  uint64_t stale = 0;
+  PublishedItem replayed;
   {
     Request closed(*to, 5, {kItem});
-    stale = closed.subscription->epoch();
+    replayed = Item(5, kItem, bytes, *to, closed);
+    ASSERT_TRUE(Publish(replayed).ok());
+    ASSERT_TRUE(closed.WaitReceived(1));
   }
   Request request(*to, 5, {kItem});
-  PublishedItem item = Item(5, kItem, bytes, *to, request);
-  item.destinations[0].epoch = stale;
-  ASSERT_TRUE(Publish(item).ok());
+  ASSERT_TRUE(Publish(replayed).ok());
   EXPECT_EQ(to->stats.refused_unknown, 1);
   // Another request's id with this one's epoch.
   ASSERT_TRUE(Publish(Item(6, kItem, bytes, *to, request)).ok());
   EXPECT_EQ(to->stats.refused_unknown, 2);
   // A header for another process that arrives here.
-  v1::ItemHeader header;
-  header.set_request_id(5);
+  v1::ItemHeader header = HeaderFor(5, *to, *request.subscription);
   header.set_receiver_instance(to->instance + 1);
-  header.set_epoch(request.subscription->epoch());
   ASSERT_TRUE(SendRaw(header.SerializeAsString(), bytes).ok());
   EXPECT_EQ(to->stats.refused_unknown, 3);
   EXPECT_EQ(request.subscription->received_items(), 0);
   EXPECT_TRUE(request.subscription->status().ok());
+  EXPECT_EQ(to->stats.refused_secret, 0);
+}
+
+// Refused before a byte moves, whatever else is right about them; the request neither fails nor changes.
+TEST_F(ReceiverTest, ItemsWithoutTheReservationsSecretAreRefused) {
+  Build();
+  Request request(*to, 5, {kItem}), other(*to, 6, {kItem});
+  const std::string secret = request.subscription->secret();
+  ASSERT_EQ(secret.size(), kStreamSecretBytes);
+  EXPECT_NE(secret, other.subscription->secret());
+  std::string almost = secret;
+  almost.back() ^= 1;
+  const std::vector<std::string> wrong = {
+      "",                                        // forged without one
+      almost,                                    // guessed
+      secret.substr(0, kStreamSecretBytes - 1),  // cut
+      secret + "x",
+      other.subscription->secret(),  // meant for another reservation
+  };
+  ::testing::internal::CaptureStderr();
+  for (const std::string& given : wrong) {
+    PublishedItem item = Item(5, kItem, bytes, *to, request);
+    item.destinations[0].secret = given;
+    ASSERT_TRUE(Publish(item).ok());
+  }
+  // Malformed ones would fail the request if they had the secret.
+  v1::ItemHeader header = HeaderFor(5, *to, *request.subscription);
+  header.set_secret(almost);
+  header.set_encoded_bytes(1);
+  ASSERT_TRUE(SendRaw(header.SerializeAsString(), bytes).ok());
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr("request 0000000000000005: keys-values of layer 3, span 7: refused: not the secret"));
+  EXPECT_EQ(to->stats.refused_secret, 6);
+  EXPECT_EQ(to->stats.refused_unknown + to->stats.refused_duplicate + to->stats.refused_malformed, 0);
+  EXPECT_EQ(request.memory[0], std::vector<std::byte>(4096, std::byte{0xEE}));
+  EXPECT_TRUE(request.subscription->status().ok());
+  EXPECT_TRUE(LedgerIsFree(*to));
+
+  ASSERT_TRUE(Publish(Item(5, kItem, bytes, *to, request)).ok());
+  EXPECT_TRUE(request.WaitReceived(1));
+}
+
+// Also those from the same process, which come without a message.
+TEST_F(ReceiverTest, ItemsOfTheSameProcessNeedTheSecretToo) {
+  Build();
+  Request request(*to, 5, {kItem});
+  v1::ItemHeader header = HeaderFor(5, *to, *request.subscription);
+  header.set_codec(v1::CODEC_RAW);
+  header.set_raw_bytes(bytes.size());
+  header.set_encoded_bytes(bytes.size());
+  v1::ItemHeader forged = header;
+  forged.set_secret(std::string(kStreamSecretBytes, '\0'));
+  to->receiver->Deliver(forged, {{bytes}});
+  EXPECT_EQ(to->stats.refused_secret, 1);
+  EXPECT_EQ(request.subscription->received_items(), 0);
+  to->receiver->Deliver(header, {{bytes}});
+  EXPECT_EQ(request.subscription->received_items(), 1);
+}
+
+TEST_F(ReceiverTest, EveryRefusalNamesTheItem) {
+  Build();
+  Request request(*to, 5, {kItem});
+  ::testing::internal::CaptureStderr();
+  v1::ItemHeader header = HeaderFor(5, *to, *request.subscription);
+  header.set_epoch(header.epoch() + 1);
+  ASSERT_TRUE(SendRaw(header.SerializeAsString(), bytes).ok());
+  ASSERT_TRUE(Publish(Item(5, kItem, bytes, *to, request)).ok());
+  ASSERT_TRUE(request.WaitReceived(1));
+  ASSERT_TRUE(Publish(Item(5, kItem, bytes, *to, request)).ok());
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  for (const char* why : {"no such reservation here", "it came before"}) {
+    EXPECT_THAT(log, HasSubstr(absl::StrCat("keys-values of layer 3, span 7: refused: ", why)));
+  }
 }
 
 TEST_F(ReceiverTest, MalformedHeadersAreRefused) {
@@ -188,13 +273,7 @@ TEST_F(ReceiverTest, WrongSizesFailByName) {
   ASSERT_TRUE(Publish(Item(5, kItem, std::vector<std::byte>(4098), *to, request)).ok());
   EXPECT_EQ(request.WaitFailed().message(), "keys-values of layer 3, span 7: expected 4096 bytes, got 4098");
   Request second(*to, 6, {kItem});
-  v1::ItemHeader header;
-  header.set_request_id(6);
-  header.set_receiver_instance(to->instance);
-  header.set_epoch(second.subscription->epoch());
-  header.set_kind(kItem.kind);
-  header.set_layer(kItem.layer);
-  header.set_span(kItem.span);
+  v1::ItemHeader header = HeaderFor(6, *to, *second.subscription);
   header.set_codec(v1::CODEC_RAW);
   header.set_raw_bytes(4096);
   header.set_encoded_bytes(4000);
@@ -203,6 +282,7 @@ TEST_F(ReceiverTest, WrongSizesFailByName) {
   Request third(*to, 7, {kItem});
   header.set_request_id(7);
   header.set_epoch(third.subscription->epoch());
+  header.set_secret(third.subscription->secret());
   header.set_encoded_bytes(4096);
   header.set_codec(static_cast<v1::Codec>(99));
   ASSERT_TRUE(SendRaw(header.SerializeAsString(), bytes).ok());
@@ -211,6 +291,7 @@ TEST_F(ReceiverTest, WrongSizesFailByName) {
   Request fourth(*to, 8, {kItem});
   header.set_request_id(8);
   header.set_epoch(fourth.subscription->epoch());
+  header.set_secret(fourth.subscription->secret());
   header.set_codec(v1::CODEC_LOSSLESS);
   header.set_checksum(Checksum(bytes));
   ASSERT_TRUE(SendRaw(header.SerializeAsString(), bytes).ok());
@@ -284,7 +365,7 @@ void DestroyInTheMiddle(const std::function<std::unique_ptr<transport::Transport
     Outcomes outcomes;
     for (const ExpectedItem& item : expected) {
       PublishedItem published{static_cast<RequestId>(round), item.id, kShape, v1::CODEC_LOSSLESS, {{bytes}}, {}};
-      published.destinations.push_back({to->instance, subscription->epoch()});
+      published.destinations.push_back({to->instance, subscription->epoch(), subscription->secret()});
       from->publisher->Publish(std::move(published), outcomes.Expect());
     }
     ASSERT_TRUE(changed.WaitFor([&] { return subscription->received_items() >= round % 8; }));

@@ -221,7 +221,8 @@ struct Cluster {
         item.source.runs.push_back(absl::MakeConstSpan(bytes).subspan(0, cut));
         item.source.runs.push_back(absl::MakeConstSpan(bytes).subspan(cut));
         for (int worker : Destinations(plan, id)) {
-          item.destinations.push_back({node(worker).instance, legs.at(worker)->subscription->epoch()});
+          const Subscription& to = *legs.at(worker)->subscription;
+          item.destinations.push_back({node(worker).instance, to.epoch(), to.secret()});
         }
         node(plan.spans(span).worker()).publisher->Publish(std::move(item), outcomes.Expect());
       }

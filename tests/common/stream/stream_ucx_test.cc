@@ -60,7 +60,7 @@ TEST(StreamOverUcx, PeerThatGoesAwayFailsSendsByName) {
   const std::vector<std::byte> bytes(1 << 20);
   Outcomes outcomes;
   PublishedItem item{7, {v1::ITEM_KIND_STATE, 3, 2}, {v1::ELEMENT_TYPE_FLOAT32, 1024}, v1::CODEC_RAW, {{bytes}}, {}};
-  item.destinations.push_back({peer, 1});
+  item.destinations.push_back({peer, 1, "any"});
   from->publisher->Publish(item, outcomes.Expect());
   const absl::Status status = outcomes.Wait().at(0);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);

@@ -61,12 +61,14 @@ absl::Status PlayedRequest::Reserve() {
     const grpc::Status status = decode_.stub->Reserve(&context, request, &response);
     if (!status.ok()) return service::FromGrpc(status);
     decode_.epoch = response.epoch();
+    decode_.secret = response.secret();
   }
   for (const auto& leg : prefill_) {
     grpc::ClientContext context;
     const grpc::Status status = leg->stub->Reserve(&context, request, &response);
     if (!status.ok()) return service::FromGrpc(status);
     leg->epoch = response.epoch();
+    leg->secret = response.secret();
   }
   return absl::OkStatus();
 }
@@ -95,10 +97,12 @@ void PlayedRequest::Start() {
     v1::Subscriber& subscriber = *start.add_subscribers();
     subscriber.set_instance_id(plan_.prefill_workers(i).instance_id());
     subscriber.set_epoch(prefill_[i]->epoch);
+    subscriber.set_secret(prefill_[i]->secret);
   }
   v1::Subscriber& subscriber = *start.add_subscribers();
   subscriber.set_instance_id(plan_.decode_worker().instance_id());
   subscriber.set_epoch(decode_.epoch);
+  subscriber.set_secret(decode_.secret);
   // Every leg has its start before any event is passed on to it.
   for (const auto& leg : prefill_) StartPrefill(*leg, start);
   for (const auto& leg : prefill_) leg->reader = std::thread([this, raw = leg.get()] { ReadPrefill(*raw); });

@@ -81,6 +81,7 @@ class PlayedRequest {
     std::mutex write_mutex;
     bool writable = true;
     uint64_t epoch = 0;
+    std::string secret;
     std::thread reader;
   };
   struct PrefillLeg : Leg<v1::PrefillCommand, v1::PrefillEvent> {
