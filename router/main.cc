@@ -25,6 +25,8 @@ ABSL_FLAG(std::string, api_keys_file, "",
           "JSON file of the API keys that clients need one of, with their limits; empty: they need none");
 ABSL_FLAG(std::string, codec, "lossless", "of items between workers: raw or lossless");
 ABSL_FLAG(double, heartbeat_seconds, RouterOptions().heartbeat_seconds, "workers that miss two beats are gone");
+ABSL_FLAG(double, max_request_seconds, RouterOptions().max_request_seconds,
+          "a request may take no longer than this, whatever its deadline; 0: no limit");
 ABSL_FLAG(double, lease_seconds, RouterOptions().lease_seconds, "workers release a reservation nobody claims by then");
 
 namespace salamander::router {
@@ -53,6 +55,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   options.max_total_tokens = absl::GetFlag(FLAGS_max_total_tokens);
   options.heartbeat_seconds = absl::GetFlag(FLAGS_heartbeat_seconds);
   options.lease_seconds = absl::GetFlag(FLAGS_lease_seconds);
+  options.max_request_seconds = absl::GetFlag(FLAGS_max_request_seconds);
   options.threads = absl::GetFlag(FLAGS_threads);
   return options;
 }

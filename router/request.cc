@@ -35,6 +35,11 @@ std::shared_ptr<Request> Request::Start(const RequestContext* context, const v1:
                                         Deadline deadline, ApiKey::Ptr key, ClientStream* client) {
   std::shared_ptr<Request> request(new Request(context, wire, deadline, std::move(key), client));
   context->active->Add(request->id_, request);
+  if (context->max_request_seconds > 0) {
+    context->timer->After(context->max_request_seconds, [weak = std::weak_ptr(request)] {
+      if (const std::shared_ptr<Request> alive = weak.lock()) alive->Expire();
+    });
+  }
   context->text->Post([request] {
     auto checked = std::make_shared<absl::StatusOr<Checked>>(request->Check());
     request->Post([self = request.get(), checked] { self->OnChecked(std::move(*checked)); });
@@ -61,6 +66,13 @@ void Request::Cancel() {
     Fail(SecondsLeft() <= kDeadlineSlackSeconds
              ? absl::DeadlineExceededError(absl::StrCat("the deadline passed while ", StateName(state_)))
              : absl::CancelledError(absl::StrCat("the client cancelled while ", StateName(state_))));
+  });
+}
+
+void Request::Expire() {
+  Post([this] {
+    Fail(absl::DeadlineExceededError(absl::StrCat("the limit of ", context_.max_request_seconds,
+                                                  " s for a request passed while ", StateName(state_))));
   });
 }
 

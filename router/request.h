@@ -22,6 +22,7 @@
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/thread_pool.h"
+#include "common/base/timer_thread.h"
 #include "router/active_requests.h"
 #include "router/admission.h"
 #include "router/api_keys.h"
@@ -46,6 +47,8 @@ struct RequestContext {
   double lease_seconds;
   ThreadPool* supervision;
   ThreadPool* text;
+  TimerThread* timer;
+  double max_request_seconds;  // 0: no limit
   Placer* placer;
   Admission* admission;
   RouterMetrics* metrics;
@@ -69,6 +72,8 @@ class Request : public std::enable_shared_from_this<Request> {
   void Cancel();
   // The router itself ends it. Any thread.
   void Abort(const absl::Status& status);
+  // Its time limit is over. Any thread.
+  void Expire();
   // Any thread; ignored by requests that do not need the worker.
   void WorkerGone(InstanceId instance, const std::string& reason);
 

@@ -39,6 +39,9 @@ absl::Status CheckOptions(const RouterOptions& options) {
   }
   if (!(options.heartbeat_seconds > 0)) return bad("heartbeat_seconds must be above 0", options.heartbeat_seconds);
   if (!(options.lease_seconds > 0)) return bad("lease_seconds must be above 0", options.lease_seconds);
+  if (!(options.max_request_seconds >= 0)) {
+    return bad("max_request_seconds must be at least 0", options.max_request_seconds);
+  }
   if (options.threads < 1) return bad("threads must be at least 1", options.threads);
   return absl::OkStatus();
 }
@@ -67,12 +70,15 @@ class RouterImpl final : public Router {
                    [this](const Demand& demand) { return Place(demand); }),
         supervision_("supervision", options.threads),
         text_("tokenizing", options.threads),
+        timer_("request_limit"),
         context_{.clock = &RealClock(),
                  .model = &model_,
                  .limits = Limits(),
                  .lease_seconds = options.lease_seconds,
                  .supervision = &supervision_,
                  .text = &text_,
+                 .timer = &timer_,
+                 .max_request_seconds = options.max_request_seconds,
                  .placer = &placer_,
                  .admission = &admission_,
                  .metrics = &router_metrics_,
@@ -168,6 +174,7 @@ class RouterImpl final : public Router {
   // Below what their closures use.
   ThreadPool supervision_;
   ThreadPool text_;
+  TimerThread timer_;
   RequestContext context_;
   InferenceService inference_;
   service::ClusterGate gate_;

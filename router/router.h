@@ -30,7 +30,8 @@ struct RouterOptions {
   v1::Codec codec = v1::CODEC_LOSSLESS;
   double heartbeat_seconds = 1;  // two missed: gone
   double lease_seconds = 5;
-  int threads = 2;  // for tokenizing and supervision
+  double max_request_seconds = 0;  // a request's whole time; 0: as its deadline says
+  int threads = 2;                 // for tokenizing and supervision
 };
 
 class Router {

@@ -37,6 +37,11 @@ absl::Status CheckToken(const std::string& field, int64_t token, int64_t vocab_s
   return Invalid(field, absl::StrCat("a token id in [0, ", vocab_size, ")"), token);
 }
 
+absl::Status CheckPromptBytes(const std::string& field, int64_t bytes) {
+  if (bytes <= kMaxPromptBytes) return absl::OkStatus();
+  return Invalid(field, absl::StrCat("at most ", kMaxPromptBytes, " bytes"), bytes);
+}
+
 absl::Status CheckTokens(const v1::TokenIds& tokens, int64_t vocab_size) {
   if (tokens.ids().empty()) return absl::InvalidArgumentError("prompt.tokens must not be empty, got 0 ids");
   for (int i = 0; i < tokens.ids_size(); ++i) {
@@ -48,6 +53,9 @@ absl::Status CheckTokens(const v1::TokenIds& tokens, int64_t vocab_size) {
 
 absl::Status CheckChat(const v1::Chat& chat) {
   if (chat.messages().empty()) return absl::InvalidArgumentError("prompt.chat must not be empty, got 0 messages");
+  int64_t bytes = 0;
+  for (const v1::ChatMessage& message : chat.messages()) bytes += static_cast<int64_t>(message.content().size());
+  RETURN_IF_ERROR(CheckPromptBytes("prompt.chat", bytes));
   for (int i = 0; i < chat.messages_size(); ++i) {
     const std::string field = absl::StrCat("prompt.chat.messages[", i, "]");
     const std::string& role = chat.messages(i).role();
@@ -79,6 +87,10 @@ absl::Status CheckSampling(const v1::SamplingOptions& sampling, int64_t vocab_si
   }
   if (!(std::abs(sampling.frequency_penalty()) <= kMaxTokenPenalty)) {
     return Invalid("sampling.frequency_penalty", "in [-2, 2]", sampling.frequency_penalty());
+  }
+  if (sampling.logit_bias_size() > kMaxLogitBiases) {
+    return Invalid("sampling.logit_bias", absl::StrCat("at most ", kMaxLogitBiases, " entries"),
+                   sampling.logit_bias_size());
   }
   for (const auto& [token, bias] : sampling.logit_bias()) {
     RETURN_IF_ERROR(CheckToken("sampling.logit_bias key", token, vocab_size));
@@ -121,6 +133,7 @@ absl::Status CheckPrompt(const v1::Prompt& prompt, int64_t vocab_size) {
   if (prompt.has_tokens()) return CheckTokens(prompt.tokens(), vocab_size);
   if (prompt.has_chat()) return CheckChat(prompt.chat());
   if (prompt.text().empty()) return absl::InvalidArgumentError("prompt.text must not be empty, got 0 bytes");
+  RETURN_IF_ERROR(CheckPromptBytes("prompt.text", static_cast<int64_t>(prompt.text().size())));
   return CheckUtf8("prompt.text", prompt.text());
 }
 
@@ -129,6 +142,9 @@ absl::StatusOr<v1::DecodeStart> CheckOptions(const v1::GenerateRequest& request,
   *start.mutable_sampling() = request.sampling();
   FillSamplingDefaults(start.mutable_sampling());
   RETURN_IF_ERROR(CheckSampling(start.sampling(), limits.vocab_size));
+  if (request.stop_size() > kMaxStops) {
+    return Invalid("stop", absl::StrCat("at most ", kMaxStops, " conditions"), request.stop_size());
+  }
   for (int i = 0; i < request.stop_size(); ++i) {
     RETURN_IF_ERROR(CheckStop(request.stop(i), absl::StrCat("stop[", i, "]"), limits.vocab_size));
   }

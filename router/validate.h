@@ -21,7 +21,11 @@ struct RequestLimits {
   int max_logprobs = 0;
 };
 
+// Of a text, or of all contents of a chat: more than the longest prompt that a model takes.
+inline constexpr int64_t kMaxPromptBytes = 64 << 20;
+inline constexpr int kMaxStops = 64;
 inline constexpr int kMaxStopTextBytes = 256;
+inline constexpr int kMaxLogitBiases = 4096;
 inline constexpr int kMaxPriority = 100;
 inline constexpr float kMaxLogitBias = 100;
 inline constexpr float kMaxTokenPenalty = 2;

@@ -17,7 +17,6 @@
 namespace salamander::service {
 namespace {
 
-constexpr int kMaxStreamsPerConnection = 4096;
 // A connection that has not finished its HTTP/2 handshake by then is closed: half-open ones cost us no descriptors.
 constexpr int kHandshakeTimeoutMs = 5000;
 // For receive buffers of all connections together. Sixteen largest messages at once.

@@ -19,6 +19,9 @@ namespace salamander::service {
 // Largest gRPC message, both ways: a million-token prompt as text is several MB.
 inline constexpr int kMaxMessageBytes = 256 << 20;
 
+// Calls that one connection may have running; more wait at the client.
+inline constexpr int kMaxStreamsPerConnection = 4096;
+
 // Either end pings an otherwise silent connection this often and gives it up when no answer came in time, so a host
 // that vanished without a word is noticed in about their sum.
 inline constexpr int kKeepaliveTimeMs = 2000;

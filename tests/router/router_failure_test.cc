@@ -332,5 +332,32 @@ TEST_F(RouterFailureTest, TheGraceEnds) {
   EXPECT_TRUE(decode_[0]->WaitUntilNothingHeld());
 }
 
+// Without a deadline of its own.
+TEST_F(RouterTest, TimeLimitEndsARequestInEveryState) {
+  RouterOptions options = FastOptions();
+  options.max_request_seconds = 0.3;
+  StartRouter(options);
+  // Waiting: there is nobody for it.
+  auto& decode = AddDecode("d0", {.hang_at = Stage::kAtStart});
+  auto& prefill = AddPrefill("p0");
+  prefill.SetFreeMemory(0);
+  ASSERT_TRUE(WaitForStatus([](const v1::GetStatusResponse& status) {
+    for (const v1::WorkerStatus& worker : status.workers()) {
+      if (worker.name() == "p0") return worker.last().free_memory_bytes() == 0;
+    }
+    return false;
+  }));
+  const Answer waiting = Generate(Tokens(300));
+  EXPECT_EQ(waiting.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(waiting.status.error_message(), "the limit of 0.3 s for a request passed while queued");
+  // Running.
+  prefill.SetFreeMemory(1 << 30);
+  const Answer running = Generate(Tokens(300));
+  EXPECT_EQ(running.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(running.status.error_message(), "the limit of 0.3 s for a request passed while transferring");
+  EXPECT_GE(decode.streams(), 1);
+  ExpectNothingHeld();
+}
+
 }  // namespace
 }  // namespace salamander::router

@@ -27,6 +27,17 @@ struct PromptCase {
 TEST(CheckPrompt, Table) {
   const std::vector<PromptCase> cases = {
       {[](v1::Prompt* p) { p->set_text("plain"); }, ""},
+      {[](v1::Prompt* p) { p->set_text(std::string(kMaxPromptBytes, 'x')); }, ""},
+      {[](v1::Prompt* p) { p->set_text(std::string(kMaxPromptBytes + 1, 'x')); },
+       "prompt.text must be at most 67108864 bytes, got 67108865"},
+      {[](v1::Prompt* p) {
+         for (const int64_t bytes : {kMaxPromptBytes / 2, kMaxPromptBytes / 2 + 1}) {
+           v1::ChatMessage* message = p->mutable_chat()->add_messages();
+           message->set_role("user");
+           message->set_content(std::string(bytes, 'x'));
+         }
+       },
+       "prompt.chat must be at most 67108864 bytes, got 67108865"},
       {[](v1::Prompt* p) { p->set_text("grün 鲵"); }, ""},
       {[](v1::Prompt* p) { p->mutable_tokens()->add_ids(0); }, ""},
       {[](v1::Prompt* p) { p->mutable_tokens()->add_ids(999); }, ""},
@@ -116,6 +127,22 @@ TEST(CheckOptions, Table) {
       {sampling([](v1::SamplingOptions* s) { (*s->mutable_logit_bias())[5] = 101; }),
        "sampling.logit_bias[5] must be in [-100, 100], got 101"},
       {sampling([](v1::SamplingOptions* s) { (*s->mutable_logit_bias())[5] = kNan; }), "sampling.logit_bias[5]"},
+      {sampling([](v1::SamplingOptions* s) {
+         for (int i = 0; i < kMaxLogitBiases; ++i) (*s->mutable_logit_bias())[i] = 1;
+       }),
+       "sampling.logit_bias key"},  // so many are fine; the vocabulary here is smaller
+      {sampling([](v1::SamplingOptions* s) {
+         for (int i = 0; i <= kMaxLogitBiases; ++i) (*s->mutable_logit_bias())[i] = 1;
+       }),
+       "sampling.logit_bias must be at most 4096 entries, got 4097"},
+      {[](v1::GenerateRequest* r) {
+         for (int i = 0; i < kMaxStops; ++i) r->add_stop()->set_token_id(i);
+       },
+       ""},
+      {[](v1::GenerateRequest* r) {
+         for (int i = 0; i <= kMaxStops; ++i) r->add_stop()->set_token_id(i);
+       },
+       "stop must be at most 64 conditions, got 65"},
       {[](v1::GenerateRequest* r) { r->add_stop()->set_text("\n\n"); }, ""},
       {[](v1::GenerateRequest* r) { r->add_stop()->set_text(std::string(256, 'x')); }, ""},
       {[](v1::GenerateRequest* r) { r->add_stop()->set_token_id(999); }, ""},

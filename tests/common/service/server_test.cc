@@ -2,8 +2,10 @@
 
 #include <gmock/gmock.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -25,6 +27,8 @@ using ::testing::StartsWith;
 // GetModel answers with the context's view of the request's size; Generate runs until cancelled.
 class TestService final : public v1::Inference::CallbackService {
  public:
+  std::atomic<int> started = 0;  // Generate calls
+
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override {
     response->add_ids(static_cast<int32_t>(request->prompt().text().size()));
@@ -37,7 +41,8 @@ class TestService final : public v1::Inference::CallbackService {
                                                            const v1::GenerateRequest*) override {
     class Endless final : public grpc::ServerWriteReactor<v1::GenerateResponse> {
      public:
-      Endless() {
+      explicit Endless(TestService* service) : service_(service) {
+        ++service_->started;
         response_.mutable_accepted()->set_prompt_tokens(1);
         StartWrite(&response_);
       }
@@ -45,10 +50,22 @@ class TestService final : public v1::Inference::CallbackService {
       void OnDone() override { delete this; }
 
      private:
+      TestService* const service_;
       v1::GenerateResponse response_;
     };
-    return new Endless;
+    return new Endless(this);
   }
+};
+
+// An endless call; ends with the object.
+class EndlessCall {
+ public:
+  explicit EndlessCall(v1::Inference::Stub* stub) : reader_(stub->Generate(&context_, {})) {}
+  ~EndlessCall() { context_.TryCancel(); }
+
+ private:
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader_;
 };
 
 class ServerTest : public ::testing::Test {
@@ -105,6 +122,41 @@ TEST_F(ServerTest, MessagesOfManyMegabytesPass) {
   const grpc::Status status = stub_->Tokenize(&context, request, &response);
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(response.ids(0), 20 << 20);
+}
+
+TEST_F(ServerTest, LargerMessagesAreRefused) {
+  // Not with our own channel, which would not send it.
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxSendMessageSize(-1);
+  const auto stub = v1::Inference::NewStub(
+      grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), arguments));
+  v1::TokenizeRequest request;
+  request.mutable_prompt()->mutable_text()->resize(kMaxMessageBytes + 1, 'x');
+  v1::TokenizeResponse response;
+  grpc::ClientContext context;
+  EXPECT_EQ(stub->Tokenize(&context, request, &response).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(ServerTest, OneConnectionHasBoundedCalls) {
+  std::vector<std::unique_ptr<EndlessCall>> calls;
+  const auto wait_for = [this](int count) {
+    const double deadline = RealClock().Now() + 20;
+    while (service_.started < count && RealClock().Now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return service_.started.load();
+  };
+  while (static_cast<int>(calls.size()) < kMaxStreamsPerConnection) {
+    calls.push_back(std::make_unique<EndlessCall>(stub_.get()));
+  }
+  EXPECT_EQ(wait_for(kMaxStreamsPerConnection), kMaxStreamsPerConnection);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(300));
+  EXPECT_EQ(stub_->Generate(&context, {})->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(service_.started, kMaxStreamsPerConnection);
+  calls.erase(calls.begin());
+  calls.push_back(std::make_unique<EndlessCall>(stub_.get()));  // takes the place
+  EXPECT_EQ(wait_for(kMaxStreamsPerConnection + 1), kMaxStreamsPerConnection + 1);
 }
 
 TEST_F(ServerTest, AddressInUseIsAnErrorThatNamesIt) {
