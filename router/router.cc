@@ -20,6 +20,8 @@ namespace {
 
 // A silent worker is noticed at most this part of a beat too late.
 constexpr double kExpireChecksPerBeat = 4;
+// The name in grpc.health.v1 that says whether a request would find workers; "" says that the router itself serves.
+constexpr char kHealthWithWorkers[] = "salamander.workers";
 
 absl::Status CheckOptions(const RouterOptions& options) {
   const auto bad = [](const std::string& what, auto value) {
@@ -90,8 +92,12 @@ class RouterImpl final : public Router {
 
   absl::Status Serve() {
     ASSIGN_OR_RETURN(server_, service::Server::Start(options_.server, &metrics_, {&inference_, &cluster_}));
-    expire_.emplace("expire", options_.heartbeat_seconds / kExpireChecksPerBeat, [this] { registry_.Expire(); });
     server_->SetServing(true);
+    server_->SetServing(kHealthWithWorkers, false);
+    expire_.emplace("expire", options_.heartbeat_seconds / kExpireChecksPerBeat, [this] {
+      registry_.Expire();
+      server_->SetServing(kHealthWithWorkers, Ready());
+    });
     return absl::OkStatus();
   }
 
@@ -113,6 +119,12 @@ class RouterImpl final : public Router {
  private:
   // For the last messages of calls that were just ended.
   static constexpr double kClosingSeconds = 1;
+
+  // A request sent now would find workers.
+  bool Ready() const {
+    return inference_.accepting() && registry_.HasReady(v1::WORKER_ROLE_PREFILL) &&
+           registry_.HasReady(v1::WORKER_ROLE_DECODE);
+  }
 
   RequestLimits Limits() const {
     return {.vocab_size = model_.vocab_size,
@@ -136,8 +148,7 @@ class RouterImpl final : public Router {
     response->set_queued_requests(admission_.queued());
     response->set_running_requests(admission_.running());
     response->set_queue_limit(options_.queue_limit);
-    response->set_ready(inference_.accepting() && registry_.HasReady(v1::WORKER_ROLE_PREFILL) &&
-                        registry_.HasReady(v1::WORKER_ROLE_DECODE));
+    response->set_ready(Ready());
   }
 
   const RouterOptions options_;

@@ -108,6 +108,10 @@ class ServerImpl final : public Server {
     for (const std::string& name : service_names_) health->SetServingStatus(name, serving);
   }
 
+  void SetServing(const std::string& name, bool serving) override {
+    server_->GetHealthCheckService()->SetServingStatus(name, serving);
+  }
+
   void Shutdown(double grace_seconds) override {
     if (server_ == nullptr) return;
     server_->GetHealthCheckService()->Shutdown();
