@@ -9,11 +9,20 @@ PACKAGES := g++ cmake ninja-build ccache pkg-config git python3 python3-venv cla
   libgrpc++-dev libgrpc-dev libssl-dev openssl libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev \
   libucx-dev prometheus-cpp-dev libdnnl-dev libsentencepiece-dev libxxhash-dev libspdlog-dev \
   nlohmann-json3-dev libgtest-dev libgmock-dev
+# Of the chart's tests, which make networks for pods, and of `make image`.
+TEST_PACKAGES := iproute2
+IMAGE_PACKAGES := buildah debootstrap
 
 PROGRAMS := $(addprefix bin/,salamander salamander-router salamander-prefill-worker salamander-decode-worker \
   libsalamander_sentencepiece.so)
 
-.PHONY: help deps build test demo bench bundle lint sanitize python clean
+# What `make image` builds: runtime or, with a CUDA toolkit here, runtime-cuda.
+IMAGE_TARGET ?= runtime
+IMAGE ?= salamander:0.1.0$(IMAGE_TARGET:runtime%=%)
+CHART_TEST = GRPC_ENABLE_FORK_SUPPORT=0 tests/chart/isolated.sh $(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider \
+  --bin=$(BUILD)/bin tests/chart
+
+.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden clean
 
 help:
 	@echo "make demo      build, serve the demo model, find a key hidden in a document of over 100,000 tokens"
@@ -21,14 +30,20 @@ help:
 	@echo "make build     build only ($(BUILD)/bin)"
 	@echo "make bench     measure this machine and write docs/benchmarks.md"
 	@echo "make bundle    programs, GPU tests and benchmarks in one folder for a GPU machine ($(BUILD)/bundle)"
+	@echo "make image     the container image $(IMAGE), with buildah, and its pods run from it"
+	@echo "make chart-test  the Helm chart: lint, schemas, golden renders, and its pods run on this machine"
 	@echo "make lint      format, include rules, header checks"
 	@echo "make sanitize  unit and in-process cluster tests under ASan+UBSan and TSan"
 
-# Installs only what is missing, so that a machine that has everything needs no network.
-deps:
-	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+# Installs only what is missing of $(1), so that a machine that has everything needs no network.
+define install
+	@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then echo "installing:" $$missing; \
 	  $(SUDO) apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing; fi
+endef
+
+deps:
+	$(call install,$(PACKAGES))
 
 $(BUILD)/build.ninja: | deps
 	cmake -S . -B $(BUILD) -G Ninja $(CMAKE_FLAGS)
@@ -41,12 +56,30 @@ python: deps
 	tools/python_env.sh $(BUILD)/venv
 
 test: build python lint
+	$(call install,$(TEST_PACKAGES))
 	$(CTEST) --test-dir $(BUILD) -j $(JOBS)
 
 # Builds the programs only: the tests are most of a first build.
 demo: deps $(BUILD)/build.ninja
 	ninja -C $(BUILD) -j $(JOBS) $(PROGRAMS)
 	python3 tools/demo/demo.py --bin $(BUILD)/bin
+
+# Everything that the images and the chart's tests run.
+chart-programs: deps $(BUILD)/build.ninja
+	ninja -C $(BUILD) -j $(JOBS) $(PROGRAMS) bin/salamander-worker $(if $(filter runtime-cuda,$(IMAGE_TARGET)),bin/libsalamander_cuda.so)
+
+chart-test: chart-programs python
+	$(call install,$(TEST_PACKAGES))
+	$(CHART_TEST)
+
+# After a change of the chart: look at the difference before you commit it.
+chart-golden: python
+	$(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider tests/chart/test_render.py --update
+
+image: chart-programs python
+	$(call install,$(IMAGE_PACKAGES) $(TEST_PACKAGES))
+	$(SUDO) tools/image.sh $(BUILD) $(IMAGE_TARGET) $(IMAGE)
+	$(SUDO) tests/chart/image_test.sh $(BUILD) $(IMAGE)
 
 bench: build
 	python3 tools/bench/bench.py --bin $(BUILD)/bin --out docs/benchmarks.md

@@ -20,6 +20,8 @@ namespace {
 
 // A silent worker is noticed at most this part of a beat too late.
 constexpr double kExpireChecksPerBeat = 4;
+// The name in grpc.health.v1 that says whether a request would find workers; "" says that the router itself serves.
+constexpr char kHealthWithWorkers[] = "salamander.workers";
 
 absl::Status CheckOptions(const RouterOptions& options) {
   const auto bad = [](const std::string& what, auto value) {
@@ -108,11 +110,15 @@ class RouterImpl final : public Router {
 
   absl::Status Serve() {
     ASSIGN_OR_RETURN(server_, service::Server::Start(options_.server, metrics_.get(), {&inference_, &cluster_}));
-    expire_.emplace("expire", options_.heartbeat_seconds / kExpireChecksPerBeat, [this] { registry_.Expire(); });
     if (keys_ != nullptr) {
       reload_.emplace("api_keys", options_.server.security.tls.reload_seconds, [this] { keys_->Reload(); });
     }
     server_->SetServing(true);
+    server_->SetServing(kHealthWithWorkers, false);
+    expire_.emplace("expire", options_.heartbeat_seconds / kExpireChecksPerBeat, [this] {
+      registry_.Expire();
+      server_->SetServing(kHealthWithWorkers, Ready());
+    });
     return absl::OkStatus();
   }
 
@@ -136,6 +142,12 @@ class RouterImpl final : public Router {
   // For the last messages of calls that were just ended.
   static constexpr double kClosingSeconds = 1;
 
+  // A request sent now would find workers.
+  bool Ready() const {
+    return inference_.accepting() && registry_.HasReady(v1::WORKER_ROLE_PREFILL) &&
+           registry_.HasReady(v1::WORKER_ROLE_DECODE);
+  }
+
   RequestLimits Limits() const {
     return {.vocab_size = model_.vocab_size,
             .max_total_tokens = options_.max_total_tokens > 0
@@ -158,8 +170,7 @@ class RouterImpl final : public Router {
     response->set_queued_requests(admission_.queued());
     response->set_running_requests(admission_.running());
     response->set_queue_limit(options_.queue_limit);
-    response->set_ready(inference_.accepting() && registry_.HasReady(v1::WORKER_ROLE_PREFILL) &&
-                        registry_.HasReady(v1::WORKER_ROLE_DECODE));
+    response->set_ready(Ready());
   }
 
   const RouterOptions options_;

@@ -38,6 +38,8 @@ const Command kCommands[] = {
      [](const Args& args) { return ExecRole("salamander-prefill-worker", args); }},
     {"decode-worker", "start a decode worker",
      [](const Args& args) { return ExecRole("salamander-decode-worker", args); }},
+    {"worker", "start a worker of both roles on one device",
+     [](const Args& args) { return ExecRole("salamander-worker", args); }},
     {"version", "show this program's version", RunVersion},
     {"help", "show this list, or a command's flags", RunHelp},
 };

@@ -84,7 +84,8 @@ Metadata MetadataOf(const ChannelSecurity& security) {
 
 }  // namespace
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const ChannelSecurity& security) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const ChannelSecurity& security,
+                                           const std::string& authority) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetMaxSendMessageSize(kMaxMessageBytes);
@@ -97,7 +98,12 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const Cha
   // Despite its name also the time one attempt to connect may take.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  if (!security.tls.server_name.empty()) arguments.SetSslTargetNameOverride(security.tls.server_name);
+  if (!authority.empty()) arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, authority);
+  // What the certificate must name, where that is not what is dialed.
+  const std::string& name = security.tls.server_name;
+  if (!name.empty() || !authority.empty()) {
+    arguments.SetSslTargetNameOverride(name.empty() ? authority.substr(0, authority.rfind(':')) : name);
+  }
   std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
   interceptors.push_back(std::make_unique<ChannelKeeper>(MetadataOf(security), WatchCertificates(security.tls)));
   return grpc::experimental::CreateCustomChannelWithInterceptors(Target(address), ChannelCredentials(security.tls),

@@ -43,8 +43,10 @@ inline ChannelSecurity MemberSecurity(const Security& security) {
 }
 
 // Connects lazily, at the first call, and again after failures (0.2 s to 2 s apart). Never through an HTTP proxy: the
-// peers of a cluster reach each other directly.
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const ChannelSecurity& security = {});
+// peers of a cluster reach each other directly. `authority` is who the peer says it is, where that is not its address:
+// the name, with a port, that the address was found under.
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const ChannelSecurity& security = {},
+                                           const std::string& authority = "");
 
 // The server's side of the same agreement, and bounds on what clients can make it hold.
 void ConfigureServer(grpc::ServerBuilder& builder);

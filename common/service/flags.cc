@@ -41,7 +41,8 @@ ABSL_FLAG(std::string, model, "", "checkpoint folder");
 ABSL_FLAG(std::string, load_format, salamander::service::WorkerOptions().load_format,
           "safetensors, or dummy: made-up weights for a config.json alone");
 ABSL_FLAG(std::string, device, salamander::service::WorkerOptions().device, "cpu, cuda or cuda:N");
-ABSL_FLAG(std::vector<std::string>, routers, {}, "host:port of every router, separated by commas");
+ABSL_FLAG(std::vector<std::string>, routers, {},
+          "host:port of every router, separated by commas; a name stands for all its addresses, each a router");
 ABSL_FLAG(std::string, name, "", "unique in the cluster; default: role and instance");
 ABSL_FLAG(std::string, advertise, "", "host:port routers reach this worker at; default: where it listens");
 ABSL_FLAG(int32_t, threads, salamander::service::WorkerOptions().threads, "threads that compute");

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <list>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -28,6 +29,7 @@ namespace {
 // A router that accepted the stream but does not answer the hello is given up after this.
 constexpr double kWelcomeTimeoutSeconds = 5;
 constexpr double kMaxRetrySeconds = 10;
+constexpr double kResolveRetriesPerInterval = 10;
 
 // waiting ─due─▶ dialing ─Welcome─▶ registered
 //    ▲──────stream ended──┴──────────┘          any ─refused─▶ refused (final)
@@ -54,13 +56,14 @@ bool IsRefusal(const absl::Status& status) {
 
 }  // namespace
 
-// One thread does everything that calls out: dials, writes, and the owner's callbacks. gRPC's reactions only note what
-// happened under `mutex` and wake it.
+// One thread does everything that calls out: dials, writes, and the owner's callbacks. gRPC's reactions and the thread
+// that looks names up only note what happened under `mutex` and wake it.
 struct Registration::Impl : std::enable_shared_from_this<Impl> {
   class Stream;
 
   struct Link {
-    std::string router;
+    std::string address;
+    bool listed = true;  // a name has the address still
     std::unique_ptr<v1::Cluster::Stub> stub;
     LinkState state = LinkState::kWaiting;
     Stream* stream = nullptr;  // owns itself until its OnDone
@@ -71,16 +74,11 @@ struct Registration::Impl : std::enable_shared_from_this<Impl> {
     v1::Peers peers;
   };
 
-  explicit Impl(RegistrationOptions given) : options(std::move(given)) {
-    for (const std::string& router : options.routers) {
-      Link& link = links.emplace_back();
-      link.router = router;
-      link.stub = v1::Cluster::NewStub(MakeChannel(router, options.security));
-      link.retry_seconds = options.retry_seconds;
-    }
-  }
+  explicit Impl(RegistrationOptions given) : options(std::move(given)) {}
 
   void Run();
+  void Resolve();
+  void ListLinks();
   void StepLink(Link& link, std::unique_lock<std::mutex>& lock);
   void SendBeat(Link& link, std::unique_lock<std::mutex>& lock);
   void ReportPeers(std::unique_lock<std::mutex>& lock);
@@ -99,11 +97,14 @@ struct Registration::Impl : std::enable_shared_from_this<Impl> {
   bool changed = false;  // something happened that the thread has not looked at
   bool peers_changed = false;
   std::optional<absl::Status> refusal;
-  std::vector<Link> links;  // never resized after construction
+  // By router, what it was last found to be.
+  std::map<std::string, std::vector<std::string>> addresses;
+  bool addresses_changed = false;
+  std::list<Link> links;  // grown and shrunk by Run only; a link with a stream stays
   std::string reported_peers;
   std::map<std::string, std::string> explained;  // router → reason; on `explainer` only
   ThreadPool explainer{"tls_explainer", 1};
-  std::thread thread;
+  std::thread thread, resolver;
 };
 
 // One attempt at one router. Holds a hold until no write can start any more, since writes start outside of reactions.
@@ -172,7 +173,7 @@ void Registration::Impl::Enter(Link& link, LinkState next, const std::string& wh
   // One line when a router comes or goes, not one for each attempt at an absent one.
   const bool quiet = next == LinkState::kDialing || (next == LinkState::kWaiting && link.state == LinkState::kDialing);
   Log(quiet ? LogLevel::kDebug : LogLevel::kInfo,
-      std::string(absl::StrCat("registration at ", link.router, ": ", StateName(link.state).data(), " -> ",
+      std::string(absl::StrCat("registration at ", link.address, ": ", StateName(link.state).data(), " -> ",
                                StateName(next).data(), why.empty() ? "" : ": ", why)));
   link.state = next;
 }
@@ -202,7 +203,7 @@ void Registration::Impl::OnEnd(Link& link, const absl::Status& status) {
   } else {
     // It was never reached, as a refused handshake and an absent router show alike.
     const bool unreached = absl::IsUnavailable(status) && link.state == LinkState::kDialing;
-    if (unreached && !stopping) explainer.Post([this, router = link.router] { Explain(router); });
+    if (unreached && !stopping) explainer.Post([this, router = link.address] { Explain(router); });
     Enter(link, LinkState::kWaiting, status.ToString());
     link.due = RealClock().Now() + link.retry_seconds;
     link.retry_seconds = std::min(link.retry_seconds * 2, std::max(kMaxRetrySeconds, options.retry_seconds));
@@ -226,6 +227,7 @@ void Registration::Impl::Run() {
   std::unique_lock lock(mutex);
   while (!stopping) {
     changed = false;
+    ListLinks();
     double due = RealClock().Now() + kMaxRetrySeconds;
     for (Link& link : links) {
       StepLink(link, lock);
@@ -243,6 +245,54 @@ void Registration::Impl::Run() {
   wake.wait(lock, [this] {
     return std::all_of(links.begin(), links.end(), [](const Link& link) { return link.stream == nullptr; });
   });
+}
+
+// Looks names up for as long as there are any, since what is behind them changes.
+void Registration::Impl::Resolve() {
+  SetThreadName("resolve");
+  std::vector<std::string> routers = options.routers;
+  std::map<std::string, std::string> failures;
+  std::unique_lock lock(mutex);
+  while (!stopping && !routers.empty()) {
+    for (const std::string& router : routers) {
+      lock.unlock();
+      absl::StatusOr<std::vector<std::string>> found = options.resolve(router);
+      lock.lock();
+      if (stopping) return;
+      const std::string failure = found.ok() ? "" : found.status().ToString();
+      if (std::exchange(failures[router], failure) != failure && !found.ok()) {
+        Log(LogLevel::kWarning, absl::StrCat("router ", router, ": ", failure));
+      }
+      if (!found.ok() || addresses[router] == *found) continue;
+      addresses[router] = *std::move(found);
+      addresses_changed = true;
+      Wake();
+    }
+    std::erase_if(routers, IsAddress);
+    const bool all_known = std::all_of(routers.begin(), routers.end(),
+                                       [this](const std::string& router) { return !addresses[router].empty(); });
+    const double seconds = all_known ? options.resolve_seconds : options.resolve_seconds / kResolveRetriesPerInterval;
+    wake.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return stopping; });
+  }
+}
+
+// Makes the links those that names have now, and those that live still.
+void Registration::Impl::ListLinks() {
+  if (std::exchange(addresses_changed, false)) {
+    std::map<std::string, std::string> wanted;  // address -> the name it was found under
+    for (const auto& [router, found] : addresses) {
+      for (const std::string& address : found) wanted.emplace(address, router);
+    }
+    for (Link& link : links) link.listed = wanted.erase(link.address) > 0;
+    for (const auto& [address, router] : wanted) {
+      Log(LogLevel::kInfo, absl::StrCat("router ", router, " is at ", address));
+      Link& link = links.emplace_back();
+      link.address = address;
+      link.stub = v1::Cluster::NewStub(MakeChannel(address, options.security, address == router ? "" : router));
+      link.retry_seconds = options.retry_seconds;
+    }
+  }
+  std::erase_if(links, [](const Link& link) { return !link.listed && link.stream == nullptr; });
 }
 
 void Registration::Impl::StepLink(Link& link, std::unique_lock<std::mutex>& lock) {
@@ -306,6 +356,7 @@ void Registration::Impl::ReportRefusal(std::unique_lock<std::mutex>& lock) {
 
 Registration::Registration(RegistrationOptions options) : impl_(std::make_shared<Impl>(std::move(options))) {
   impl_->thread = std::thread([impl = impl_.get()] { impl->Run(); });
+  impl_->resolver = std::thread([impl = impl_.get()] { impl->Resolve(); });
 }
 
 Registration::~Registration() {
@@ -315,6 +366,7 @@ Registration::~Registration() {
     impl_->Wake();
   }
   impl_->thread.join();
+  impl_->resolver.join();
 }
 
 void Registration::Beat() {

@@ -168,6 +168,10 @@ class ServerImpl final : public Server {
     if (health_.has_value()) SetServing(serving, health_->service());
   }
 
+  void SetServing(const std::string& name, bool serving) override {
+    server_->GetHealthCheckService()->SetServingStatus(name, serving);
+  }
+
   void Shutdown(double grace_seconds) override {
     if (server_ == nullptr) return;
     server_->GetHealthCheckService()->Shutdown();

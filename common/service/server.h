@@ -40,6 +40,8 @@ class Server {
   virtual std::string health_address() const = 0;
   // grpc.health.v1, for the whole server and for each service. Starts as false.
   virtual void SetServing(bool serving) = 0;
+  // The same for one name only, which need not be a service's: NOT_FOUND until it was first said.
+  virtual void SetServing(const std::string& name, bool serving) = 0;
   // No new calls; those running may go on for `grace_seconds`, then they are cancelled. Blocks.
   virtual void Shutdown(double grace_seconds) = 0;
 };

@@ -6,6 +6,13 @@
 #include "common/base/status_macros.h"
 
 namespace salamander::worker {
+namespace {
+
+// A request that is over may have tokens and its status still on their way to the router, who reads them as fast as its
+// client does; a router that takes none for so long loses them. Limits how long a drained worker is still there.
+constexpr double kLastMessagesSeconds = 5;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(std::unique_ptr<Host> host, const MakeRole& make_role) {
   std::unique_ptr<Worker> worker(new Worker(std::move(host)));
@@ -48,10 +55,12 @@ void Worker::Drain(double grace_seconds) {
   server_->SetServing(false);
   requests.StopReserving();
   membership_.Beat();
-  if (requests.live().WaitForZero(grace_seconds)) return;
-  requests.EndAll(absl::UnavailableError(absl::StrCat("worker ", host_->name, " stops, its grace is over")));
-  role_->OnPeers({});  // A peer that takes nothing any more must not hold up the end.
-  requests.live().WaitForZero();
+  if (!requests.live().WaitForZero(grace_seconds)) {
+    requests.EndAll(absl::UnavailableError(absl::StrCat("worker ", host_->name, " stops, its grace is over")));
+    role_->OnPeers({});  // A peer that takes nothing any more must not hold up the end.
+    requests.live().WaitForZero();
+  }
+  server_->Shutdown(kLastMessagesSeconds);
 }
 
 void Worker::Abort(const absl::Status& why) {

@@ -50,7 +50,8 @@ class Worker {
   std::string metrics_address() const { return server_->metrics_address(); }
   std::string health_address() const { return server_->health_address(); }
   MemoryLedger::Snapshot memory() const { return host_->ledger().Read(); }
-  // Readiness off, no new reservations; returns when running requests ended or the grace is over (they then end).
+  // Readiness off, no new reservations; returns when running requests ended or the grace is over (they then end), and
+  // the router has what there was to say of them. Nothing is served after that.
   void Drain(double grace_seconds);
   // It cannot go on: every request ends with UNAVAILABLE and `why`. Returns when all that was told is under way to the
   // routers, or after a second.

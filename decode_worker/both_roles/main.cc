@@ -14,6 +14,8 @@ ABSL_FLAG(int32_t, max_active_spans, 2, "spans begun and not finished; each take
 ABSL_FLAG(int64_t, max_batch, DecodeWorkerOptions().max_batch, "sequences decoded in one step; others wait");
 ABSL_FLAG(std::string, decode_listen, "127.0.0.1:0",
           "host:port of the decode worker's gRPC; --listen is the prefill's");
+ABSL_FLAG(std::string, decode_advertise, "",
+          "host:port routers reach the decode worker at; default: where it listens. --advertise is the prefill's");
 ABSL_FLAG(std::string, decode_metrics_listen, "127.0.0.1:0", "host:port of the decode worker's /metrics");
 
 ABSL_FLAG(std::string, decode_health_listen, "", "host:port of the decode worker's --health_listen; empty: none");
@@ -27,6 +29,7 @@ absl::StatusOr<std::vector<std::unique_ptr<worker::Worker>>> Start(const service
   prefill.max_active_spans = absl::GetFlag(FLAGS_max_active_spans);
   DecodeWorkerOptions decode{common};
   decode.max_batch = absl::GetFlag(FLAGS_max_batch);
+  decode.advertise = absl::GetFlag(FLAGS_decode_advertise);
   decode.server.listen = absl::GetFlag(FLAGS_decode_listen);
   decode.server.metrics_listen = absl::GetFlag(FLAGS_decode_metrics_listen);
   decode.server.health_listen = absl::GetFlag(FLAGS_decode_health_listen);

@@ -241,6 +241,28 @@ TEST(DrainTest, FinishesWhatRunsAndTakesNothingNew) {
   EXPECT_TRUE(cluster.MemoryIsBack());
 }
 
+// A process ends as soon as its workers have drained. What the router has not read by then must reach it all the same.
+TEST(DrainTest, WhatIsUnreadArrivesThoughTheWorkerEnds) {
+  PlayedCluster cluster({});
+  auto request = cluster.Request({.max_tokens = 4000, .deaf = true, .decode_start = [](v1::DecodeStart& start) {
+                                    start.set_logprobs(200);  // more bytes than gRPC buffers for a reader
+                                  }});
+  ASSERT_EQ(request->Reserve(), absl::OkStatus());
+  request->Start();
+  // Decoded to its end: the memory has been taken, and is back.
+  const auto held = [&] { return cluster.decode()->memory().held[static_cast<int>(MemoryOwner::kPages)]; };
+  ASSERT_GT(held(), 0);
+  while (held() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  auto router = std::async(std::launch::async, [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    request->Hear();
+  });
+  cluster.decode()->Drain(60);
+  cluster.decode().reset();
+  EXPECT_EQ(request->Wait(), absl::OkStatus());
+  EXPECT_EQ(request->tokens().size(), 4000u);
+}
+
 TEST(DrainTest, EndsWhatOutlastsTheGrace) {
   PlayedCluster cluster({});
   auto request = cluster.Request({.max_tokens = 100'000});

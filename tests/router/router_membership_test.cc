@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/common/service/probe.h"
 #include "tests/router/router_fixture.h"
 
 namespace salamander::router {
@@ -81,6 +82,29 @@ TEST_F(MembershipTest, ASilentWorkerIsGoneAndHearsIt) {
   EXPECT_EQ(end.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_THAT(end.error_message(), HasSubstr("no heartbeat for"));
   EXPECT_EQ(Status().workers_size(), 0);
+}
+
+// What a Kubernetes probe asks, so that no client is sent to a router that workers have not found yet.
+TEST_F(MembershipTest, HealthTellsWhetherThereAreWorkers) {
+  StartRouter();
+  const auto serving = [this](const std::string& name) {
+    return testing::IsServing(router_->address(), name).value_or(false);
+  };
+  const auto soon = [&](bool wanted) {
+    return WaitForStatus([&](const v1::GetStatusResponse&) { return serving("salamander.workers") == wanted; });
+  };
+  EXPECT_FALSE(serving("salamander.workers"));
+  AddPrefill("p0");
+  EXPECT_FALSE(serving("salamander.workers"));
+  AddDecode("d0");
+  EXPECT_TRUE(soon(true));
+  decode_[0]->Unregister();
+  EXPECT_TRUE(soon(false));
+  decode_[0]->Register(router_->address());
+  EXPECT_TRUE(soon(true));
+  prefill_[0]->Unregister();
+  EXPECT_TRUE(soon(false));
+  EXPECT_TRUE(serving(""));
 }
 
 TEST_F(MembershipTest, RefusesByName) {

@@ -70,9 +70,12 @@ FakeCluster::FakeCluster(Options options) : options_(std::move(options)) {
 
 FakeCluster::~FakeCluster() { server_.reset(); }
 
-grpc::ServerBidiReactor<v1::WorkerMessage, v1::RouterMessage>* FakeCluster::Register(grpc::CallbackServerContext*) {
+grpc::ServerBidiReactor<v1::WorkerMessage, v1::RouterMessage>* FakeCluster::Register(
+    grpc::CallbackServerContext* context) {
   std::lock_guard lock(mutex_);
   ++seen_.streams;
+  const grpc::string_ref authority = context->ExperimentalGetAuthority();
+  seen_.authority.assign(authority.data(), authority.size());
   changed_.notify_all();
   return streams_.emplace_back(new Stream(this));
 }

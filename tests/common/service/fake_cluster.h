@@ -35,6 +35,7 @@ class FakeCluster final : public v1::Cluster::CallbackService {
   struct Seen {
     int streams = 0;  // begun
     int ended = 0;
+    std::string authority;  // of the last one begun
     std::vector<v1::WorkerHello> hellos;
     std::vector<v1::Heartbeat> beats;
   };

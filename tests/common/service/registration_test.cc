@@ -6,12 +6,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <string>
+#include <thread>
 
 #include "common/base/clock.h"
 #include "tests/common/service/fake_cluster.h"
@@ -193,6 +195,129 @@ TEST(RegistrationTest, RefusalIsFinalAndReportedOnce) {
     EXPECT_EQ(worker.refusals(), 1);
     EXPECT_TRUE(router.WaitFor([](const auto& seen) { return seen.streams == 1; }));
   }
+}
+
+// What a name resolves to, as the test says.
+class Names {
+ public:
+  void Set(std::vector<std::string> addresses) {
+    std::lock_guard lock(mutex_);
+    addresses_ = std::move(addresses);
+  }
+  void UseIn(RegistrationOptions& options) {
+    options.resolve_seconds = 0.05;
+    options.resolve = [this](const std::string& router) -> absl::StatusOr<std::vector<std::string>> {
+      std::lock_guard lock(mutex_);
+      ++lookups_;
+      if (addresses_.empty()) return absl::UnavailableError("no such host: " + router);
+      return addresses_;
+    };
+  }
+  // Waits until a look-up that began after now has ended.
+  void WaitForLookups() {
+    const int from = lookups();
+    while (lookups() < from + 2) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  int lookups() {
+    std::lock_guard lock(mutex_);
+    return lookups_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::string> addresses_;
+  int lookups_ = 0;
+};
+
+TEST(RegistrationTest, RegistersAtEveryAddressOfAName) {
+  FakeCluster first({}), second({});
+  Names names;
+  names.Set({first.address(), second.address()});
+  Worker worker;
+  RegistrationOptions options = worker.Options({"routers:7000"});
+  names.UseIn(options);
+  Registration registration(std::move(options));
+  for (FakeCluster* router : {&first, &second}) {
+    EXPECT_TRUE(router->WaitFor([](const auto& seen) { return seen.hellos.size() == 1 && !seen.beats.empty(); }));
+  }
+}
+
+TEST(RegistrationTest, FollowsANameToNewAddresses) {
+  auto first = std::make_unique<FakeCluster>(FakeCluster::Options{});
+  const std::string address = first->address();
+  FakeCluster second({});
+  Names names;  // none is known at first
+  Worker worker;
+  RegistrationOptions options = worker.Options({"routers:7000"});
+  names.UseIn(options);
+  Registration registration(std::move(options));
+  names.WaitForLookups();
+  names.Set({address});
+  ASSERT_TRUE(first->WaitFor([](const auto& seen) { return seen.hellos.size() == 1; }));
+  first->SendPeers({7});
+  ASSERT_TRUE(worker.WaitForPeers({7}));
+
+  // A router that its name has no more, as one that drains: its stream lives as long as it wants.
+  names.Set({second.address()});
+  ASSERT_TRUE(second.WaitFor([](const auto& seen) { return seen.hellos.size() == 1; }));
+  ASSERT_TRUE(first->WaitFor([beats = size_t{0}](const auto& seen) mutable {
+    if (beats == 0) beats = seen.beats.size() + 3;
+    return seen.beats.size() >= beats;
+  }));
+  EXPECT_TRUE(first->WaitFor([](const auto& seen) { return seen.ended == 0 && seen.streams == 1; }));
+
+  // Once it ended it is not dialed again.
+  first.reset();
+  ASSERT_TRUE(worker.WaitForPeers({}));
+  FakeCluster another({.listen = address});
+  const double end = RealClock().Now() + 1;  // many times the 50 ms of a retry
+  while (RealClock().Now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_TRUE(another.WaitFor([](const auto& seen) { return seen.streams == 0; }));
+}
+
+TEST(RegistrationTest, KeepsWhatItHadWhileANameIsNotFound) {
+  FakeCluster router({});
+  Names names;
+  names.Set({router.address()});
+  Worker worker;
+  RegistrationOptions options = worker.Options({"routers:7000"});
+  names.UseIn(options);
+  Registration registration(std::move(options));
+  ASSERT_TRUE(router.WaitFor([](const auto& seen) { return seen.hellos.size() == 1; }));
+  names.Set({});
+  names.WaitForLookups();
+  ASSERT_TRUE(router.WaitFor([beats = size_t{0}](const auto& seen) mutable {
+    if (beats == 0) beats = seen.beats.size() + 3;
+    return seen.beats.size() >= beats;
+  }));
+  EXPECT_TRUE(router.WaitFor([](const auto& seen) { return seen.ended == 0 && seen.streams == 1; }));
+}
+
+TEST(RegistrationTest, AddressesAreLookedUpOnce) {
+  FakeCluster router({});
+  std::atomic<int> lookups = 0;
+  Worker worker;
+  RegistrationOptions options = worker.Options({router.address()});
+  options.resolve_seconds = 0.01;
+  options.resolve = [&lookups](const std::string& address) {
+    ++lookups;
+    return ResolveAll(address);
+  };
+  Registration registration(std::move(options));
+  ASSERT_TRUE(router.WaitFor([](const auto& seen) { return seen.beats.size() >= 5; }));
+  EXPECT_EQ(lookups, 1);
+}
+
+// The name stays the authority, which is what a certificate is compared with.
+TEST(RegistrationTest, ANameIsTheAuthorityOfItsAddresses) {
+  FakeCluster router({});
+  Names names;
+  names.Set({router.address()});
+  Worker worker;
+  RegistrationOptions options = worker.Options({"routers.example:7000"});
+  names.UseIn(options);
+  Registration registration(std::move(options));
+  EXPECT_TRUE(router.WaitFor([](const auto& seen) { return seen.authority == "routers.example:7000"; }));
 }
 
 TEST(RegistrationTest, OtherErrorsAreRetried) {

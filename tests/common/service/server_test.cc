@@ -107,6 +107,16 @@ TEST_F(ServerTest, HealthFollowsServing) {
   EXPECT_EQ(IsServing(server_->address(), "no.such.Service").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(ServerTest, HealthOfAFurtherNameIsItsOwn) {
+  server_->SetServing("further", true);
+  EXPECT_TRUE(IsServing(server_->address(), "further").value());
+  EXPECT_FALSE(IsServing(server_->address(), "").value());
+  server_->SetServing(true);
+  server_->SetServing("further", false);
+  EXPECT_FALSE(IsServing(server_->address(), "further").value());
+  EXPECT_TRUE(IsServing(server_->address(), "").value());
+}
+
 TEST_F(ServerTest, ReflectionListsTheServices) {
   const absl::StatusOr<std::string> services = ListServices(server_->address());
   ASSERT_TRUE(services.ok()) << services.status();
