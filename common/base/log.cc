@@ -3,8 +3,9 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <memory>
-#include <string>
+#include <nlohmann/json.hpp>
 
 namespace salamander {
 namespace {
@@ -29,15 +30,42 @@ spdlog::logger& Logger() {
   return *logger;
 }
 
+bool json_lines = false;
+
+std::string Quoted(std::string_view text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace
 
-void InitLog(std::string_view process, LogLevel lowest) {
+void InitLog(std::string_view process, LogLevel lowest, LogFormat format) {
+  json_lines = format == LogFormat::kJson;
   Logger().set_level(ToSpdlog(lowest));
-  Logger().set_pattern("%Y-%m-%dT%H:%M:%S.%e %L " + std::string(process) + " %v");
+  if (json_lines) {
+    Logger().set_pattern(R"({"ts":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l","process":)" + Quoted(process) + ",%v}",
+                         spdlog::pattern_time_type::utc);
+  } else {
+    Logger().set_pattern("%Y-%m-%dT%H:%M:%S.%e %L " + std::string(process) + " %v");
+  }
+}
+
+std::string JsonLogFields(std::string_view message) {
+  constexpr std::string_view kRequest = "request ";
+  std::string fields;
+  const size_t colon = message.find(':');
+  if (message.starts_with(kRequest) && colon != std::string_view::npos) {
+    const std::string_view id = message.substr(kRequest.size(), colon - kRequest.size());
+    const bool hex = std::ranges::all_of(
+        id, [](char c) { return std::string_view("0123456789abcdef").find(c) != std::string_view::npos; });
+    if (!id.empty() && hex) fields = "\"request_id\":" + Quoted(id) + ",";
+  }
+  return fields + "\"msg\":" + Quoted(message);
 }
 
 void Log(LogLevel level, std::string_view message) {
-  Logger().log(ToSpdlog(level), spdlog::string_view_t(message.data(), message.size()));
+  if (!Logger().should_log(ToSpdlog(level))) return;
+  const std::string line = json_lines ? JsonLogFields(message) : std::string(message);
+  Logger().log(ToSpdlog(level), spdlog::string_view_t(line.data(), line.size()));
 }
 
 }  // namespace salamander

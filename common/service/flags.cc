@@ -35,6 +35,7 @@ ABSL_FLAG(int32_t, reload_seconds, salamander::service::TlsFiles().reload_second
           "how often the files of certificates and keys are looked at for changes");
 ABSL_FLAG(bool, allow_insecure, false, "listen beyond loopback without TLS and without a cluster token");
 ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error");
+ABSL_FLAG(std::string, log_format, "text", "text, or json: an object a line");
 ABSL_FLAG(bool, die_with_parent, false, "stop when the process that started this one ends");
 ABSL_FLAG(double, grace_seconds, 30, "how long a stopping process lets running requests go on");
 ABSL_FLAG(std::string, model, "", "checkpoint folder");
@@ -79,6 +80,12 @@ absl::StatusOr<LogLevel> ParseLogLevel(const std::string& text) {
   if (text == "error") return LogLevel::kError;
   return absl::InvalidArgumentError(
       absl::StrCat("--log_level must be debug, info, warning or error, got \"", text, "\""));
+}
+
+absl::StatusOr<LogFormat> ParseLogFormat(const std::string& text) {
+  if (text == "text") return LogFormat::kText;
+  if (text == "json") return LogFormat::kJson;
+  return absl::InvalidArgumentError(absl::StrCat("--log_format must be text or json, got \"", text, "\""));
 }
 
 // Where --help says a flag is from: of the project's own files, the path below this folder of the project's name.
@@ -143,7 +150,8 @@ absl::Status ParseFlags(int argc, char** argv, const std::string& usage) {
 absl::StatusOr<double> StartProcessFromFlags(const std::string& process) {
   if (absl::GetFlag(FLAGS_die_with_parent)) DieWithParent();
   ASSIGN_OR_RETURN(const LogLevel level, ParseLogLevel(absl::GetFlag(FLAGS_log_level)));
-  InitLog(process, level);
+  ASSIGN_OR_RETURN(const LogFormat format, ParseLogFormat(absl::GetFlag(FLAGS_log_format)));
+  InitLog(process, level, format);
   RouteGrpcLogs();
   const double grace = absl::GetFlag(FLAGS_grace_seconds);
   RETURN_IF_ERROR(CheckFlag("grace_seconds", grace, 0.0, kMaxSeconds));

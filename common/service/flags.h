@@ -19,8 +19,8 @@ namespace salamander::service {
 // INVALID_ARGUMENT for arguments that are no flags. An unknown or unreadable flag ends the process, as --help does.
 absl::Status ParseFlags(int argc, char** argv, const std::string& usage);
 
-// What every process has besides its server: --die_with_parent (acted on here), --log_level (debug, info, warning,
-// error; InitLog is called with `process`), --grace_seconds (returned; how long a stopping process lets calls run).
+// What every process has besides its server: --die_with_parent (acted on here), --log_level and --log_format (InitLog
+// is called with `process`), --grace_seconds (returned; how long a stopping process lets calls run).
 absl::StatusOr<double> StartProcessFromFlags(const std::string& process);
 
 // --listen, --metrics_listen, --health_listen; --tls_cert, --tls_key, --tls_ca, --tls_client_auth, --tls_server_name,

@@ -20,8 +20,6 @@ import grpc
 from chart import NAMESPACE, REPO, component, of_kind
 
 INIT = pathlib.Path(__file__).with_name("pod_init.py")
-# Flags of programs to come: left out while this build's programs do not know them.
-OPTIONAL_FLAGS = ("allow_insecure", "log_format")
 
 
 def run(*command):
@@ -110,7 +108,6 @@ class Node:
         self.pods = {}
         self._hosts = folder / "hosts"
         self._hosts.touch()
-        self._known_flags = {}
         self._links = []
         self._next = 2
 
@@ -187,7 +184,7 @@ class Node:
         return {
             "name": name, "root": str(self.image_root or "/"), "scratch": str(folder / "root"),
             "programs": None if self.image_root else str(self.programs),
-            "args": self._without_unknown(entry_point() + args), "environment": environment,
+            "args": entry_point() + args, "environment": environment,
             "files": {"etc/hosts": str(self._hosts)},
             "mounts": [{"path": mount["mountPath"], "read_only": mount.get("readOnly", False),
                         "source": self._source(sources[mount["name"]], mount.get("subPath", ""))}
@@ -210,11 +207,3 @@ class Node:
         assert source["resourceFieldRef"]["resource"] == "limits.cpu"
         limit = container["resources"].get("limits", {}).get("cpu")
         return str(processors(limit) if limit else os.cpu_count())
-
-    def _without_unknown(self, args):
-        program = self.programs / f"salamander-{args[1]}"
-        if program not in self._known_flags:
-            told = subprocess.run([program, "--help"], capture_output=True, text=True, check=False).stdout
-            self._known_flags[program] = {flag for flag in OPTIONAL_FLAGS if f"--{flag} " in told}
-        unknown = set(OPTIONAL_FLAGS) - self._known_flags[program]
-        return [arg for arg in args if arg.lstrip("-").split("=")[0] not in unknown]
