@@ -91,10 +91,11 @@ class Leg : public std::enable_shared_from_this<Leg<Calls>> {
     v1::ReserveResponse response;
   };
 
-  // Runs `closure` on the executor. Leg and owner live on until it returns, even if it ends this leg.
+  // Runs `closure` on the executor. Leg and owner live on until it returns, even if it ends this leg. From gRPC's
+  // callbacks, which hold no lock.
   template <typename Closure>
-  void Post(Closure closure) {
-    scope_.executor.Post([self = this->shared_from_this(), closure = std::move(closure)]() mutable {
+  void Run(Closure closure) {
+    scope_.executor.Run([self = this->shared_from_this(), closure = std::move(closure)]() mutable {
       const std::shared_ptr<void> owner = self->scope_.owner;
       closure();
     });
@@ -133,7 +134,7 @@ void Leg<Calls>::Reserve(const v1::ReserveRequest& request, std::function<void(a
   Calls::Stub(*worker_.client)
       ->Reserve(&call->context, &call->request, &call->response,
                 [self = this->shared_from_this(), call](const grpc::Status& status) {
-                  self->Post([self = self.get(), call, status = service::FromGrpc(status)] {
+                  self->Run([self = self.get(), call, status = service::FromGrpc(status)] {
                     self->OnReserved(status, call->response);
                   });
                 });
@@ -175,11 +176,11 @@ void Leg<Calls>::Open(Command start, std::function<void(Event)> on_event, std::f
       },
       {.on_event =
            [self](Event event) {
-             self->Post([self = self.get(), event = std::move(event)]() mutable { self->OnEvent(std::move(event)); });
+             self->Run([self = self.get(), event = std::move(event)]() mutable { self->OnEvent(std::move(event)); });
            },
        .on_end =
            [self](absl::Status status) {
-             self->Post([self = self.get(), status = std::move(status)] { self->OnEnd(status); });
+             self->Run([self = self.get(), status = std::move(status)] { self->OnEnd(status); });
            }});
   stream_->Send(std::move(start));
 }

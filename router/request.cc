@@ -15,6 +15,9 @@ namespace {
 // placed by newer knowledge, this often.
 constexpr int kLostReserves = 3;
 
+// A prompt of so few token ids is checked where it arrives: that takes less time than waking another thread.
+constexpr int kInlineIds = 8192;
+
 // A cancel this close to the deadline is the deadline's: gRPC reports both alike.
 constexpr double kDeadlineSlackSeconds = 0.01;
 
@@ -31,6 +34,11 @@ void Request::Post(Closure closure) {
   executor_.Post([self = shared_from_this(), closure = std::move(closure)]() mutable { closure(); });
 }
 
+template <typename Closure>
+void Request::Run(Closure closure) {
+  executor_.Run([self = shared_from_this(), closure = std::move(closure)]() mutable { closure(); });
+}
+
 std::shared_ptr<Request> Request::Start(const RequestContext* context, const v1::GenerateRequest& wire,
                                         Deadline deadline, ApiKey::Ptr key, ClientStream* client) {
   std::shared_ptr<Request> request(new Request(context, wire, deadline, std::move(key), client));
@@ -40,10 +48,15 @@ std::shared_ptr<Request> Request::Start(const RequestContext* context, const v1:
       if (const std::shared_ptr<Request> alive = weak.lock()) alive->Expire();
     });
   }
-  context->text->Post([request] {
+  const auto check = [request] {
     auto checked = std::make_shared<absl::StatusOr<Checked>>(request->Check());
-    request->Post([self = request.get(), checked] { self->OnChecked(std::move(*checked)); });
-  });
+    request->Run([self = request.get(), checked] { self->OnChecked(std::move(*checked)); });
+  };
+  if (wire.prompt().has_tokens() && wire.prompt().tokens().ids_size() <= kInlineIds) {
+    check();
+  } else {
+    context->text->Post(check);
+  }
   return request;
 }
 
@@ -62,7 +75,7 @@ Request::Request(const RequestContext* context, const v1::GenerateRequest& wire,
 Request::~Request() { context_.active->Remove(id_); }
 
 void Request::Cancel() {
-  Post([this] {
+  Run([this] {
     Fail(SecondsLeft() <= kDeadlineSlackSeconds
              ? absl::DeadlineExceededError(absl::StrCat("the deadline passed while ", StateName(state_)))
              : absl::CancelledError(absl::StrCat("the client cancelled while ", StateName(state_))));
@@ -352,9 +365,9 @@ void Request::OnCompleted(const v1::DecodeFinished& worker) {
     return;
   }
   context_.metrics->Completed(*finished);
-  client_->Send(std::move(response));
   decode_->Close();  // As the prefill legs; this request lives on until the workers have ended their streams.
-  End(absl::OkStatus(), std::nullopt);
+  GiveBack(absl::StatusCode::kOk);
+  std::exchange(client_, nullptr)->Complete(std::move(response));
 }
 
 void Request::SendProgress() {
@@ -370,7 +383,8 @@ void Request::Fail(const absl::Status& status, std::optional<double> retry_after
   if (IsFinal(state_)) return;
   Move(RequestEvent::kFail, status.ToString());
   EndLegs();
-  End(status, retry_after_seconds);
+  GiveBack(status.code());
+  std::exchange(client_, nullptr)->Fail(status, retry_after_seconds);
 }
 
 void Request::EndLegs() {
@@ -380,12 +394,11 @@ void Request::EndLegs() {
   prefill_.clear();
 }
 
-void Request::End(const absl::Status& status, std::optional<double> retry_after_seconds) {
+void Request::GiveBack(absl::StatusCode outcome) {
   // First: who sees the router idle sees the key's places free.
-  if (key_ != nullptr) key_->EndRequest(status.code(), tokens_taken_, prompt_tokens_run_, completion_tokens_);
+  if (key_ != nullptr) key_->EndRequest(outcome, tokens_taken_, prompt_tokens_run_, completion_tokens_);
   if (ticket_.has_value()) context_.admission->Leave(*ticket_);
-  context_.metrics->Ended(status.code());
-  std::exchange(client_, nullptr)->Finish(status, retry_after_seconds);
+  context_.metrics->Ended(outcome);
 }
 
 bool Request::Move(RequestEvent event, const std::string& detail) {

@@ -41,6 +41,7 @@ void FakeWorker::Serve(grpc::Service* service) {
   grpc::ServerBuilder builder;
   // Not the workers' own configuration, which keeps few threads for blocking services as this one.
   builder.SetMaxReceiveMessageSize(service::kMaxMessageBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);  // as the workers'
   int port = 0;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(service);
