@@ -20,7 +20,9 @@ void AddRetryAfter(grpc::CallbackServerContext* call, double seconds) {
 }
 
 void GenerateReactor::Start(const RequestContext* context, const v1::GenerateRequest& request, ApiKey::Ptr key) {
-  std::shared_ptr<Request> started = Request::Start(context, request, call_->deadline(), std::move(key), this);
+  std::shared_ptr<Request> started =
+      Request::Start(context, request, {.deadline = call_->deadline(), .trace = service::TraceContextOf(*call_)},
+                     std::move(key), this);
   bool cancelled;
   {
     std::lock_guard lock(mutex_);

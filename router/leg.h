@@ -21,6 +21,7 @@
 #include "common/base/ids.h"
 #include "common/base/log.h"
 #include "common/base/thread_pool.h"
+#include "common/service/trace_context.h"
 #include "router/placement.h"
 #include "router/worker_stream.h"
 #include "salamander/v1/cluster.grpc.pb.h"
@@ -50,6 +51,7 @@ struct DecodeCalls {
 // What all legs of a request share.
 struct LegScope {
   RequestId request = 0;
+  service::TraceContext trace;
   SerialExecutor executor;  // the request's
   std::chrono::system_clock::time_point deadline;
   double lease_seconds = 0;
@@ -130,6 +132,7 @@ void Leg<Calls>::Reserve(const v1::ReserveRequest& request, std::function<void(a
   on_reserved_ = std::move(on_reserved);
   auto call = std::make_shared<ReserveCall>();
   call->request = request;
+  scope_.trace.AddTo(&call->context);
   call->context.set_deadline(Within(scope_.lease_seconds / 2));
   Calls::Stub(*worker_.client)
       ->Reserve(&call->context, &call->request, &call->response,
@@ -172,6 +175,7 @@ void Leg<Calls>::Open(Command start, std::function<void(Event)> on_event, std::f
   stream_ = WorkerStream<Command, Event>::Start(
       scope_.deadline,
       [this](grpc::ClientContext* context, grpc::ClientBidiReactor<Command, Event>* reactor) {
+        scope_.trace.AddTo(context);
         Calls::Open(*worker_.client, context, reactor);
       },
       {.on_event =
@@ -232,20 +236,21 @@ void Leg<Calls>::Release() {
     v1::ReleaseResponse response;
   };
   auto call = std::make_shared<ReleaseCall>();
+  scope_.trace.AddTo(&call->context);
   call->request.set_request_id(scope_.request);
   call->request.set_epoch(epoch_);
   // Not the request's deadline, which may be what ended it.
   call->context.set_deadline(std::chrono::system_clock::now() +
                              std::chrono::microseconds(static_cast<int64_t>(scope_.lease_seconds * 1e6)));
   Calls::Stub(*worker_.client)
-      ->Release(
-          &call->context, &call->request, &call->response,
-          [call, alive = scope_.alive, request = scope_.request, title = worker_.title](const grpc::Status& status) {
-            // NOT_FOUND: the lease or the stream's end was first.
-            if (status.ok() || status.error_code() == grpc::StatusCode::NOT_FOUND) return;
-            Log(LogLevel::kWarning, absl::StrCat("request ", IdToString(request), ": release on ", title,
-                                                 " left to its lease: ", status.error_message()));
-          });
+      ->Release(&call->context, &call->request, &call->response,
+                [call, alive = scope_.alive, label = RequestLabel(scope_.request, scope_.trace.trace_id()),
+                 title = worker_.title](const grpc::Status& status) {
+                  // NOT_FOUND: the lease or the stream's end was first.
+                  if (status.ok() || status.error_code() == grpc::StatusCode::NOT_FOUND) return;
+                  Log(LogLevel::kWarning,
+                      absl::StrCat(label, ": release on ", title, " left to its lease: ", status.error_message()));
+                });
 }
 
 }  // namespace salamander::router

@@ -40,8 +40,8 @@ void Request::Run(Closure closure) {
 }
 
 std::shared_ptr<Request> Request::Start(const RequestContext* context, const v1::GenerateRequest& wire,
-                                        Deadline deadline, ApiKey::Ptr key, ClientStream* client) {
-  std::shared_ptr<Request> request(new Request(context, wire, deadline, std::move(key), client));
+                                        const CallInfo& call, ApiKey::Ptr key, ClientStream* client) {
+  std::shared_ptr<Request> request(new Request(context, wire, call, std::move(key), client));
   context->active->Add(request->id_, request);
   if (context->max_request_seconds > 0) {
     context->timer->After(context->max_request_seconds, [weak = std::weak_ptr(request)] {
@@ -60,12 +60,12 @@ std::shared_ptr<Request> Request::Start(const RequestContext* context, const v1:
   return request;
 }
 
-Request::Request(const RequestContext* context, const v1::GenerateRequest& wire, Deadline deadline, ApiKey::Ptr key,
+Request::Request(const RequestContext* context, const v1::GenerateRequest& wire, const CallInfo& call, ApiKey::Ptr key,
                  ClientStream* client)
     : context_(*context),
       alive_(context->active->Token()),
       id_(RandomId()),
-      deadline_(deadline),
+      call_(call),
       key_(std::move(key)),
       wire_(wire),
       client_(client),
@@ -201,8 +201,9 @@ void Request::OnAdmitted(absl::StatusOr<Placement> placement) {
 void Request::MakeLegs(Placement placement) {
   plan_ = std::move(placement.plan);
   const LegScope scope{.request = id_,
+                       .trace = call_.trace,
                        .executor = executor_,
-                       .deadline = deadline_,
+                       .deadline = call_.deadline,
                        .lease_seconds = context_.lease_seconds,
                        .alive = alive_,
                        .owner = shared_from_this()};
@@ -408,15 +409,15 @@ bool Request::Move(RequestEvent event, const std::string& detail) {
     return false;
   }
   Log(*next == RequestState::kFailed ? LogLevel::kWarning : LogLevel::kInfo,
-      std::string(absl::StrCat("request ", IdToString(id_), ": ", StateName(state_), " -> ", StateName(*next),
-                               detail.empty() ? "" : ": ", detail)));
+      std::string(absl::StrCat(RequestLabel(id_, call_.trace.trace_id()), ": ", StateName(state_), " -> ",
+                               StateName(*next), detail.empty() ? "" : ": ", detail)));
   state_ = *next;
   return true;
 }
 
 double Request::SecondsLeft() const {
-  if (deadline_ == Deadline::max()) return std::numeric_limits<double>::infinity();
-  return std::chrono::duration<double>(deadline_ - std::chrono::system_clock::now()).count();
+  if (call_.deadline == Deadline::max()) return std::numeric_limits<double>::infinity();
+  return std::chrono::duration<double>(call_.deadline - std::chrono::system_clock::now()).count();
 }
 
 }  // namespace salamander::router

@@ -24,6 +24,7 @@
 #include "common/base/ids.h"
 #include "common/base/thread_pool.h"
 #include "common/base/timer_thread.h"
+#include "common/service/trace_context.h"
 #include "router/active_requests.h"
 #include "router/admission.h"
 #include "router/api_keys.h"
@@ -60,11 +61,16 @@ struct RequestContext {
 class Request : public std::enable_shared_from_this<Request> {
  public:
   using Deadline = std::chrono::system_clock::time_point;
+  // What came with the request, beside the message.
+  struct CallInfo {
+    Deadline deadline;
+    service::TraceContext trace;
+  };
 
   // `client` is called until its Complete or Fail, one of which always comes. The request lives until its last leg has
   // ended. `key` has let it start, and is told of its end; null if the router has no keys.
   static std::shared_ptr<Request> Start(const RequestContext* context, const v1::GenerateRequest& wire,
-                                        Deadline deadline, ApiKey::Ptr key, ClientStream* client);
+                                        const CallInfo& call, ApiKey::Ptr key, ClientStream* client);
   ~Request();
   Request(const Request&) = delete;
   Request& operator=(const Request&) = delete;
@@ -84,7 +90,7 @@ class Request : public std::enable_shared_from_this<Request> {
     std::vector<int32_t> tokens;
   };
 
-  Request(const RequestContext* context, const v1::GenerateRequest& wire, Deadline deadline, ApiKey::Ptr key,
+  Request(const RequestContext* context, const v1::GenerateRequest& wire, const CallInfo& call, ApiKey::Ptr key,
           ClientStream* client);
 
   // Checking and queueing.
@@ -129,7 +135,7 @@ class Request : public std::enable_shared_from_this<Request> {
   const RequestContext& context_;
   const std::shared_ptr<void> alive_;  // first member to be made, last to go
   const RequestId id_;
-  const Deadline deadline_;
+  const CallInfo call_;
   const ApiKey::Ptr key_;
   v1::GenerateRequest wire_;
   ClientStream* client_;  // null after its end

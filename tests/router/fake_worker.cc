@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/service/channel.h"
+#include "common/service/trace_context.h"
 
 namespace salamander::router {
 namespace {
@@ -112,8 +113,20 @@ v1::DecodeStart FakeWorker::last_decode_start() const {
   return decode_start_;
 }
 
+std::vector<std::string> FakeWorker::traces() const {
+  std::lock_guard lock(mutex_);
+  return traces_;
+}
+
+void FakeWorker::NoteTrace(const grpc::ServerContext& context) {
+  const service::TraceContext trace = service::TraceContextOf(context);
+  std::lock_guard lock(mutex_);
+  traces_.push_back(trace.tracestate.empty() ? trace.traceparent : trace.traceparent + " " + trace.tracestate);
+}
+
 grpc::Status FakeWorker::Reserve(grpc::ServerContext* context, const v1::ReserveRequest& request,
                                  v1::ReserveResponse* response) {
+  NoteTrace(*context);
   std::unique_lock lock(mutex_);
   ++reserved_;
   changed_.notify_all();
@@ -171,6 +184,7 @@ FakePrefillWorker::FakePrefillWorker(std::string name, Script script)
 }
 
 grpc::Status FakePrefillWorker::Prefill(grpc::ServerContext* context, Stream* stream) {
+  NoteTrace(*context);
   v1::PrefillCommand command;
   if (!stream->Read(&command) || !command.has_start()) {
     return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "the first message must be start");
@@ -229,6 +243,7 @@ FakeDecodeWorker::FakeDecodeWorker(std::string name, Script script)
 }
 
 grpc::Status FakeDecodeWorker::Decode(grpc::ServerContext* context, Stream* stream) {
+  NoteTrace(*context);
   v1::DecodeCommand command;
   if (!stream->Read(&command) || !command.has_start()) {
     return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "the first message must be start");
