@@ -76,6 +76,10 @@ class Admission {
 // keep an idle cluster from work.
 absl::Status CheckDeadline(double seconds_left, int64_t prompt_tokens, int64_t tokens_ahead, double tokens_per_second);
 
+// RESOURCE_EXHAUSTED if `tokens_ahead` take longer than `limit_seconds` at the measured rate; 0: no limit. With an
+// unknown rate as above.
+absl::Status CheckWait(int64_t tokens_ahead, double tokens_per_second, double limit_seconds);
+
 // When a refused client should come back: after the work that waits, within [0.2, 30] seconds.
 double RetryAfterSeconds(int64_t tokens_ahead, double tokens_per_second);
 

@@ -152,11 +152,7 @@ void Request::OnChecked(absl::StatusOr<Checked> checked) {
     if (ticket.ok()) ticket_ = *ticket;
     chances = ticket.status();
   }
-  if (chances.code() == absl::StatusCode::kResourceExhausted) {
-    const PrefillLoad load = context_.placer->Load();
-    const double seconds = RetryAfterSeconds(load.tokens + context_.admission->queued_tokens(), load.tokens_per_second);
-    return Fail(absl::ResourceExhaustedError(absl::StrCat(chances.message(), "; retry in ", seconds, " s")), seconds);
-  }
+  if (chances.code() == absl::StatusCode::kResourceExhausted) return Refuse(chances.message());
   if (!chances.ok()) return Fail(chances);
 
   if (!Move(RequestEvent::kAccepted,
@@ -167,13 +163,34 @@ void Request::OnChecked(absl::StatusOr<Checked> checked) {
   response.mutable_accepted()->set_request_id(IdToString(id_));
   response.mutable_accepted()->set_prompt_tokens(prompt_tokens);
   client_->Send(std::move(response));
+  LimitWait();
 }
 
 absl::Status Request::CheckChances(const Demand& demand) {
   RETURN_IF_ERROR(context_.placer->CheckPossible(demand));
   const PrefillLoad load = context_.placer->Load();
-  return CheckDeadline(SecondsLeft(), demand.prompt_tokens, load.tokens + context_.admission->queued_tokens(),
-                       load.tokens_per_second);
+  const int64_t ahead = load.tokens + context_.admission->queued_tokens();
+  RETURN_IF_ERROR(CheckDeadline(SecondsLeft(), demand.prompt_tokens, ahead, load.tokens_per_second));
+  return CheckWait(ahead, load.tokens_per_second, context_.max_queue_seconds);
+}
+
+void Request::LimitWait() {
+  const double limit = context_.max_queue_seconds;
+  if (limit <= 0) return;
+  context_.timer->After(limit, [weak = weak_from_this(), wait = ++waits_, limit] {
+    const std::shared_ptr<Request> alive = weak.lock();
+    if (alive == nullptr) return;
+    alive->Post([self = alive.get(), wait, limit] {
+      if (self->state_ != RequestState::kQueued || self->waits_ != wait) return;
+      self->Refuse(absl::StrCat("no worker had room for ", limit, " s, the limit of a wait in the queue"));
+    });
+  });
+}
+
+void Request::Refuse(absl::string_view why) {
+  const PrefillLoad load = context_.placer->Load();
+  const double seconds = RetryAfterSeconds(load.tokens + context_.admission->queued_tokens(), load.tokens_per_second);
+  Fail(absl::ResourceExhaustedError(absl::StrCat(why, "; retry in ", seconds, " s")), seconds);
 }
 
 void Request::OnAdmitted(absl::StatusOr<Placement> placement) {
@@ -232,7 +249,9 @@ void Request::OnReserveFailed(const std::string& title, const absl::Status& stat
   const bool lost = status.code() != absl::StatusCode::kResourceExhausted;
   if (!IsRetryable(status) || (lost && ++lost_reserves_ >= kLostReserves)) return Fail(error);
   EndLegs();
-  if (Move(RequestEvent::kNoMemory, std::string(error.message()))) context_.admission->Requeue(*ticket_);
+  if (!Move(RequestEvent::kNoMemory, std::string(error.message()))) return;
+  context_.admission->Requeue(*ticket_);
+  LimitWait();
 }
 
 // ------------------------------------------------------------------------------------------ running

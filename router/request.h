@@ -51,6 +51,7 @@ struct RequestContext {
   ThreadPool* text;
   TimerThread* timer;
   double max_request_seconds;  // 0: no limit
+  double max_queue_seconds;    // 0: no limit
   Placer* placer;
   Admission* admission;
   RouterMetrics* metrics;
@@ -97,6 +98,10 @@ class Request : public std::enable_shared_from_this<Request> {
   absl::StatusOr<Checked> Check() const;  // on the text pool
   void OnChecked(absl::StatusOr<Checked> checked);
   absl::Status CheckChances(const Demand& demand);
+  // The request has begun to wait in the queue: it does not for ever.
+  void LimitWait();
+  // RESOURCE_EXHAUSTED, and when to come again.
+  void Refuse(absl::string_view why);
   void OnAdmitted(absl::StatusOr<Placement> placement);
 
   // Reserving.
@@ -147,6 +152,7 @@ class Request : public std::enable_shared_from_this<Request> {
   int priority_ = 0;
   std::vector<int32_t> tokens_;
   std::optional<Admission::Ticket> ticket_;
+  int waits_ = 0;  // times that it went to the queue
   int lost_reserves_ = 0;
   // For the key's account.
   int64_t tokens_taken_ = 0;
