@@ -47,7 +47,7 @@ class Admission {
 
   int64_t queued() const;
   int64_t running() const;
-  // Prompt tokens of the requests that wait.
+  // Prompt tokens of the requests that wait in the queue.
   int64_t queued_tokens() const;
 
  private:

@@ -149,7 +149,10 @@ void Request::OnChecked(absl::StatusOr<Checked> checked) {
           auto shared = std::make_shared<absl::StatusOr<Placement>>(std::move(placement));
           self->Post([self = self.get(), shared] { self->OnAdmitted(std::move(*shared)); });
         });
-    if (ticket.ok()) ticket_ = *ticket;
+    if (ticket.ok()) {
+      ticket_ = *ticket;
+      work_ = context_.backlog->Add(priority_, prompt_tokens);
+    }
     chances = ticket.status();
   }
   if (chances.code() == absl::StatusCode::kResourceExhausted) return Refuse(chances.message());
@@ -168,10 +171,10 @@ void Request::OnChecked(absl::StatusOr<Checked> checked) {
 
 absl::Status Request::CheckChances(const Demand& demand) {
   RETURN_IF_ERROR(context_.placer->CheckPossible(demand));
-  const PrefillLoad load = context_.placer->Load();
-  const int64_t ahead = load.tokens + context_.admission->queued_tokens();
-  RETURN_IF_ERROR(CheckDeadline(SecondsLeft(), demand.prompt_tokens, ahead, load.tokens_per_second));
-  return CheckWait(ahead, load.tokens_per_second, context_.max_queue_seconds);
+  const double rate = context_.placer->Load().tokens_per_second;
+  const int64_t ahead = context_.backlog->TokensAhead(priority_, demand.prompt_tokens);
+  RETURN_IF_ERROR(CheckDeadline(SecondsLeft(), demand.prompt_tokens, ahead, rate));
+  return CheckWait(ahead, rate, context_.max_queue_seconds);
 }
 
 void Request::LimitWait() {
@@ -320,7 +323,9 @@ void Request::OnPrefillEvent(int worker, const v1::PrefillEvent& event) {
 
 void Request::OnSpanDone(int worker, int32_t span) {
   if (!progress_->Finish(span)) return;
-  prefill_[worker]->load().FinishTokens(plan_.spans(span).end() - plan_.spans(span).begin());
+  const int64_t tokens = plan_.spans(span).end() - plan_.spans(span).begin();
+  prefill_[worker]->load().FinishTokens(tokens);
+  work_->FinishTokens(tokens);
   for (size_t i = 0; i < prefill_.size(); ++i) {
     if (static_cast<int>(i) == worker) continue;
     v1::PrefillCommand command;
@@ -350,6 +355,7 @@ void Request::OnReady() {
   // The streams of the prefill workers are others, so this may overtake their last spans' ends; they are certain now.
   timing_.Prefilled(context_.clock->Now());
   for (int span = 0; span < plan_.spans_size(); ++span) progress_->Finish(span);
+  work_ = nullptr;
   if (!Move(RequestEvent::kReady)) return;
   for (const auto& leg : prefill_) leg->Close();
   SendProgress();
@@ -417,6 +423,7 @@ void Request::EndLegs() {
 void Request::GiveBack(absl::StatusCode outcome) {
   // First: who sees the router idle sees the key's places free.
   if (key_ != nullptr) key_->EndRequest(outcome, tokens_taken_, prompt_tokens_run_, completion_tokens_);
+  work_ = nullptr;
   if (ticket_.has_value()) context_.admission->Leave(*ticket_);
   context_.metrics->Ended(outcome);
 }

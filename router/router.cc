@@ -71,6 +71,7 @@ class RouterImpl final : public Router {
                              .codec = options.codec}),
         admission_({.queue_limit = options.queue_limit, .max_running = options.max_running},
                    [this](const Demand& demand) { return Place(demand); }),
+        backlog_(&RealClock()),
         supervision_("supervision", options.threads),
         text_("tokenizing", options.threads),
         timer_("request_limits"),
@@ -85,6 +86,7 @@ class RouterImpl final : public Router {
                  .max_queue_seconds = options.max_queue_seconds,
                  .placer = &placer_,
                  .admission = &admission_,
+                 .backlog = &backlog_,
                  .metrics = &router_metrics_,
                  .active = &active_,
                  .keys = keys_.get()},
@@ -185,6 +187,7 @@ class RouterImpl final : public Router {
   Registry registry_;
   Placer placer_;
   Admission admission_;
+  Backlog backlog_;
   // Below what their closures use.
   ThreadPool supervision_;
   ThreadPool text_;

@@ -379,18 +379,22 @@ TEST_F(RouterTest, RefusesAtOnceWhatWouldWaitTooLong) {
     return reader;
   };
   // With nothing ahead anything may try; 400 tokens ahead take 4 s; 600 take 6 s.
-  grpc::ClientContext first, second;
+  grpc::ClientContext first, second, third;
   const auto running = start(&first, 400), behind = start(&second, 200);
-  const Answer refused = Generate(Tokens(10));
+  const Answer refused = Generate(Tokens(800));
   EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(
       refused.status.error_message(),
       "the wait is too long: 600 tokens are ahead, at 100 tokens/s that takes 6 s, the limit is 5 s; retry in 6 s");
   EXPECT_EQ(refused.retry_after_ms, "6000");
-  first.TryCancel();
-  second.TryCancel();
-  running->Finish();
-  behind->Finish();
+  // Nothing is ahead of what goes first.
+  v1::GenerateRequest urgent = Tokens(800);
+  urgent.set_priority(1);
+  const auto ahead = stub_->Generate(&third, urgent);
+  v1::GenerateResponse accepted;
+  EXPECT_TRUE(ahead->Read(&accepted));
+  for (grpc::ClientContext* context : {&first, &second, &third}) context->TryCancel();
+  for (auto* reader : {running.get(), behind.get(), ahead.get()}) reader->Finish();
   ExpectNothingHeld();
 }
 
