@@ -22,7 +22,7 @@ IMAGE ?= salamander:0.1.0$(IMAGE_TARGET:runtime%=%)
 CHART_TEST = GRPC_ENABLE_FORK_SUPPORT=0 tests/chart/isolated.sh $(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider \
   --bin=$(BUILD)/bin tests/chart
 
-.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden clean
+.PHONY: help deps build test demo bench bundle lint sanitize python load-programs load-test locust-test image chart-programs chart-test chart-golden clean
 
 help:
 	@echo "make demo      build, serve the demo model, find a key hidden in a document of over 100,000 tokens"
@@ -32,6 +32,8 @@ help:
 	@echo "make bundle    programs, GPU tests and benchmarks in one folder for a GPU machine ($(BUILD)/bundle)"
 	@echo "make image     the container image $(IMAGE), with buildah, and its pods run from it"
 	@echo "make chart-test  the Helm chart: lint, schemas, golden renders, and its pods run on this machine"
+	@echo "make load-test  a cluster at 80% and at 200% of what this machine can take, for 15 minutes ($(BUILD)/load.png)"
+	@echo "make locust-test  the same cluster under locust, for a few seconds"
 	@echo "make lint      format, include rules, header checks"
 	@echo "make sanitize  unit and in-process cluster tests under ASan+UBSan and TSan"
 
@@ -80,6 +82,18 @@ image: chart-programs python
 	$(call install,$(IMAGE_PACKAGES) $(TEST_PACKAGES))
 	$(SUDO) tools/image.sh $(BUILD) $(IMAGE_TARGET) $(IMAGE)
 	$(SUDO) tests/chart/image_test.sh $(BUILD) $(IMAGE)
+
+load-programs: deps $(BUILD)/build.ninja python
+	ninja -C $(BUILD) -j $(JOBS) $(PROGRAMS)
+	$(BUILD)/venv/bin/pip install -q --disable-pip-version-check -r tests/load/requirements.txt
+
+# Needs the machine for itself.
+load-test: load-programs
+	python3 tests/load/load_test.py --bin=$(BUILD)/bin --output=$(BUILD)/load.json
+	$(BUILD)/venv/bin/python tests/load/picture.py $(BUILD)/load.json $(BUILD)/load.png
+
+locust-test: load-programs
+	python3 tests/load/locust_test.py --bin=$(BUILD)/bin --locust=$(BUILD)/venv/bin/locust
 
 bench: build
 	python3 tools/bench/bench.py --bin $(BUILD)/bin --out docs/benchmarks.md
