@@ -31,7 +31,7 @@ struct SampleRow {
   float min_p = 0;
   uint64_t random = 0;  // uniform in [0, 2^53)
   // Log-probabilities of the model's own distribution, before edits: -1 none, 0 of the chosen token, n of the n
-  // likeliest too.
+  // likeliest too. Where no logit is a number, all are -inf.
   int32_t logprobs = -1;
 };
 struct SampledToken {

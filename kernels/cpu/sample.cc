@@ -110,7 +110,9 @@ float LogprobsOf(absl::Span<const float> logits, int32_t token, absl::Span<Token
   double sum = 0;
   for (const float logit : logits) sum += std::exp(static_cast<double>(Comparable(logit)) - best);
   const double log_total = best + std::log(sum);
-  auto logprob = [&](int32_t id) { return static_cast<float>(Comparable(logits[id]) - log_total); };
+  auto logprob = [&](int32_t id) {
+    return best == kLowestLogit ? kLowestLogit : static_cast<float>(Comparable(logits[id]) - log_total);
+  };
 
   std::vector<int32_t> ids(top.empty() ? 0 : logits.size());
   std::iota(ids.begin(), ids.end(), 0);

@@ -70,7 +70,7 @@ absl::Status CudaOps::Sample(const Matrix& logits, absl::Span<const SampleRow> r
   RETURN_IF_ERROR(Launch(OpSignature(OpKind::kSample), {items.data(), static_cast<int64_t>(count * sizeof(SampleItem))},
                          [&](const void* list) {
                            return SampleTokens(static_cast<const SampleItem*>(list), count, logits.cols, tokens_there,
-                                               top_there, top_stride, stream_);
+                                               top_there, top_stride, arch_, stream_);
                          }));
   RETURN_IF_ERROR(CopyToHost(tokens, tokens_there, token_bytes));
   return CopyToHost(top, top_there, top_bytes);

@@ -143,7 +143,7 @@ struct SampleItem {
 };
 // items, tokens and top (see Ops::Sample) on the device.
 cudaError_t SampleTokens(const SampleItem* items, int64_t count, int64_t vocab, SampledToken* tokens, TokenLogprob* top,
-                         int64_t top_stride, cudaStream_t stream);
+                         int64_t top_stride, Arch arch, cudaStream_t stream);
 
 // --- random_weight.cu: weight [rows, cols] of random_weight.h.
 cudaError_t FillRandom(bf16* weight, int64_t rows, int64_t cols, uint64_t seed, cudaStream_t stream);

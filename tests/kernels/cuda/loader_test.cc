@@ -58,9 +58,11 @@ TEST(CudaLoaderTest, DriverThatIsTooOldIsNamed) {
   const char* const expected = std::getenv("SALAMANDER_EXPECT_OLD_DRIVER");
   if (expected ==
       nullptr) {  // The runtime looks for a driver once a process: one with the old driver before all others.
-    const std::string command = "SALAMANDER_EXPECT_OLD_DRIVER=1 LD_LIBRARY_PATH=" + salamander::testing::BinDir() +
-                                "/old_driver " + salamander::testing::BinDir() +
-                                "/cuda_loader_test --gtest_filter=*DriverThatIsTooOldIsNamed";
+    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe");
+    const char* const path = std::getenv("LD_LIBRARY_PATH");
+    const std::string command = "SALAMANDER_EXPECT_OLD_DRIVER=1 LD_LIBRARY_PATH=" + self.parent_path().string() +
+                                "/old_driver:" + (path == nullptr ? "" : path) + " " + self.string() +
+                                " --gtest_filter=*DriverThatIsTooOldIsNamed";
     EXPECT_EQ(std::system(command.c_str()), 0);
     return;
   }

@@ -54,8 +54,9 @@ int main() {
         list[i].row.random = (uint64_t{1} << 53) / rows * i;
       }
       Check(cudaMemcpy(items, list.data(), rows * sizeof(SampleItem), cudaMemcpyHostToDevice));
-      const double microseconds = Microseconds(
-          [&](int, cudaStream_t stream) { Check(SampleTokens(items, rows, kVocab, tokens, top, kTop, stream)); });
+      const double microseconds = Microseconds([&](int, cudaStream_t stream) {
+        Check(SampleTokens(items, rows, kVocab, tokens, top, kTop, Arch::kSm90a, stream));
+      });
       Report(absl::StrFormat("sample, %s, %d rows", options.name, rows), microseconds, 0,
              static_cast<double>(rows * kVocab * sizeof(float)));
     }

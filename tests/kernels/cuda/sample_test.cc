@@ -1,45 +1,76 @@
 // Draws on the GPU: the same tokens as the definition gives, and the CPU's log-probabilities.
-#include "tests/kernels/cuda/ops_fixture.h"
+#include "kernels/ops.h"
+#include "tests/kernels/cuda/device.h"
 #include "tests/kernels/sample_cases.h"
 
-namespace salamander::kernels {
+namespace salamander::kernels::cuda {
 namespace {
 
-class CudaSampleTest : public CudaOpsTest {
+constexpr int64_t kTop = 6;
+
+struct Results {
+  std::vector<SampledToken> tokens;
+  std::vector<TokenLogprob> top;
+};
+
+Results OnCpu(const SampleCase& made) {
+  const auto rows = static_cast<int64_t>(made.rows.size());
+  std::vector<float> logits = made.logits;
+  Results results = {std::vector<SampledToken>(rows), std::vector<TokenLogprob>(rows * kTop)};
+  EXPECT_TRUE(CreateCpuOps(2)
+                  .value()
+                  ->Sample({logits.data(), rows, made.vocab, made.vocab}, made.rows, made.edits, results.tokens.data(),
+                           results.top.data(), kTop)
+                  .ok());
+  return results;
+}
+
+class CudaSampleTest : public GpuTest {
  protected:
+  static Results OnGpu(const SampleCase& made, Arch arch) {
+    const auto rows = static_cast<int64_t>(made.rows.size());
+    const DeviceArray<float> logits(made.logits), edited(made.logits);
+    const DeviceArray<LogitEdit> edits(made.edits);
+    EXPECT_EQ(EditLogits(edits.data(), edits.size(), edited.data(), made.vocab, nullptr), cudaSuccess);
+    std::vector<SampleItem> items;
+    for (int64_t row = 0; row < rows; ++row) {
+      items.push_back({logits.data() + row * made.vocab, edited.data() + row * made.vocab, made.rows[row]});
+    }
+    const DeviceArray<SampleItem> list(items);
+    const DeviceArray<SampledToken> tokens(rows);
+    const DeviceArray<TokenLogprob> top(rows * kTop);
+    EXPECT_EQ(SampleTokens(list.data(), rows, made.vocab, tokens.data(), top.data(), kTop, arch, nullptr), cudaSuccess);
+    Finish();
+    return {tokens.Read(), top.Read()};
+  }
+
   void Check(int64_t vocab, int kind) {
     const SampleCase made = MakeSampleCase(vocab, kind);
-    const auto rows = static_cast<int64_t>(made.rows.size());
-    std::vector<float> host_logits = made.logits;
-    OpsArray<float> logits(*gpu_, host_logits);
-    std::vector<SampledToken> got(rows), want(rows);
-    constexpr int64_t kTop = 6;
-    std::vector<TokenLogprob> got_top(rows * kTop), want_top(rows * kTop);
-    const absl::Status status =
-        gpu_->Sample({logits.data(), rows, vocab, vocab}, made.rows, made.edits, got.data(), got_top.data(), kTop);
-    ASSERT_TRUE(status.ok()) << status;
-    ASSERT_TRUE(gpu_->Synchronize().ok());
-    ASSERT_TRUE(cpu_->Sample({host_logits.data(), rows, vocab, vocab}, made.rows, made.edits, want.data(),
-                             want_top.data(), kTop)
-                    .ok());
-    for (int32_t row = 0; row < rows; ++row) {
-      SCOPED_TRACE(testing::Message() << "vocabulary " << vocab << ", kind " << kind << ", row " << row);
-      ASSERT_EQ(got[row].token, want[row].token);
-      if (vocab < 5000) {
-        ASSERT_EQ(got[row].token, DrawBySorting(made, row));
-      }
-      if (made.rows[row].logprobs < 0) continue;
-      ASSERT_TRUE(Close(got[row].logprob, want[row].logprob)) << got[row].logprob << " " << want[row].logprob;
-      for (int64_t i = 0; i < std::min({vocab, kTop, int64_t{made.rows[row].logprobs}}); ++i) {
-        ASSERT_EQ(got_top[row * kTop + i].token, want_top[row * kTop + i].token);
-        ASSERT_TRUE(Close(got_top[row * kTop + i].logprob, want_top[row * kTop + i].logprob));
+    const Results want = OnCpu(made);
+    for (const Arch arch : archs_) {
+      const Results got = OnGpu(made, arch);
+      for (int32_t row = 0; row < static_cast<int32_t>(made.rows.size()); ++row) {
+        SCOPED_TRACE(testing::Message() << "vocabulary " << vocab << ", kind " << kind << ", row " << row << ", arch "
+                                        << static_cast<int>(arch));
+        ASSERT_EQ(got.tokens[row].token, want.tokens[row].token);
+        if (vocab < 5000) {
+          ASSERT_EQ(got.tokens[row].token, DrawBySorting(made, row));
+        }
+        if (made.rows[row].logprobs < 0) continue;
+        ASSERT_TRUE(Close(got.tokens[row].logprob, want.tokens[row].logprob));
+        for (int64_t i = row * kTop; i < row * kTop + std::min({vocab, kTop, int64_t{made.rows[row].logprobs}}); ++i) {
+          ASSERT_EQ(got.top[i].token, want.top[i].token);
+          ASSERT_TRUE(Close(got.top[i].logprob, want.top[i].logprob));
+        }
       }
     }
-    EXPECT_EQ(std::memcmp(logits.Read().data(), made.logits.data(), logits.bytes()), 0);
   }
 
   // Log-probabilities, also of tokens that have none.
-  static bool Close(float a, float b) { return a == b || std::abs(a - b) < 1e-4; }
+  static testing::AssertionResult Close(float a, float b) {
+    if (a == b || std::abs(a - b) < 1e-4) return testing::AssertionSuccess();
+    return testing::AssertionFailure() << a << " and " << b;
+  }
 };
 
 TEST_F(CudaSampleTest, DrawsAsDefined) {
@@ -48,7 +79,8 @@ TEST_F(CudaSampleTest, DrawsAsDefined) {
   }
 }
 
+// For compute-sanitizer (tests/gpu/run).
 TEST_F(CudaSampleTest, SmallestOfEveryKernel) { Check(1100, 1); }
 
 }  // namespace
-}  // namespace salamander::kernels
+}  // namespace salamander::kernels::cuda
