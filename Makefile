@@ -22,7 +22,7 @@ IMAGE ?= salamander:0.1.0$(IMAGE_TARGET:runtime%=%)
 CHART_TEST = GRPC_ENABLE_FORK_SUPPORT=0 tests/chart/isolated.sh $(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider \
   --bin=$(BUILD)/bin tests/chart
 
-.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden clean
+.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden metrics-page clean
 
 help:
 	@echo "make demo      build, serve the demo model, find a key hidden in a document of over 100,000 tokens"
@@ -32,6 +32,7 @@ help:
 	@echo "make bundle    programs, GPU tests and benchmarks in one folder for a GPU machine ($(BUILD)/bundle)"
 	@echo "make image     the container image $(IMAGE), with buildah, and its pods run from it"
 	@echo "make chart-test  the Helm chart: lint, schemas, golden renders, and its pods run on this machine"
+	@echo "make metrics-page  docs/metrics.md from what the programs serve"
 	@echo "make lint      format, include rules, header checks"
 	@echo "make sanitize  unit and in-process cluster tests under ASan+UBSan and TSan"
 
@@ -75,6 +76,10 @@ chart-test: chart-programs python
 # After a change of the chart: look at the difference before you commit it.
 chart-golden: python
 	$(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider tests/chart/test_render.py --update
+
+# After a change of a metric.
+metrics-page: chart-programs python
+	$(BUILD)/venv/bin/python tools/metrics/page.py --bin=$(BUILD)/bin
 
 image: chart-programs python
 	$(call install,$(IMAGE_PACKAGES) $(TEST_PACKAGES))

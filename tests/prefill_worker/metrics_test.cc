@@ -38,6 +38,7 @@ TEST(WorkerMetricsTest, CountWhatARequestDid) {
     EXPECT_EQ(before["salamander_prefill_requests_total{outcome=\"ok\"}"], 0);
     EXPECT_GT(before["salamander_prefill_link_bytes_per_second{peer=\"d0\"}"], 0);
     EXPECT_GT(before["salamander_prefill_link_bytes_per_second{peer=\"p1\"}"], 0);
+    EXPECT_EQ(before["salamander_prefill_link_connected{peer=\"p1\"}"], 1);
   }
   auto request = cluster.Request({.max_tokens = tokens});
   ASSERT_EQ(cluster.Run(*request), absl::OkStatus());
