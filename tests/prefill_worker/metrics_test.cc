@@ -82,6 +82,8 @@ TEST(WorkerMetricsTest, CountWhatARequestDid) {
   EXPECT_GT(decode["salamander_decode_stream_items_total{codec=\"lossless\",direction=\"received\"}"], 0);
   EXPECT_EQ(decode["salamander_decode_stream_refused_total{reason=\"unknown\"}"], 0);
   EXPECT_EQ(decode["salamander_memory_bytes{owner=\"pages\"}"], 0);
+  EXPECT_EQ(decode["salamander_decode_reserved_bytes"], 0);
+  EXPECT_GT(decode["salamander_decode_reservable_bytes"], 0);
 }
 
 }  // namespace

@@ -49,7 +49,9 @@ class FaultyCluster {
       v1::ItemHeader item;
       return faulty_ && item.ParseFromArray(header.data(), static_cast<int>(header.size()));
     };
-    ASSIGN_OR_RETURN(cluster_, InProcessCluster::Start({.model = golden_.folder, .metrics = true}, std::move(faults)));
+    ASSIGN_OR_RETURN(
+        cluster_,
+        InProcessCluster::Start({.model = golden_.folder, .heartbeat_seconds = 1, .metrics = true}, std::move(faults)));
     ASSIGN_OR_RETURN(const v1::GetStatusResponse status, cluster_->Status());
     for (const v1::WorkerStatus& worker : status.workers()) {
       if (worker.role() == v1::WORKER_ROLE_DECODE) decode_ = worker;

@@ -129,11 +129,11 @@ def scrape(address):
 
 
 def wait_until(condition, seconds, what):
-    """Asks until it is so, and returns the answer."""
+    """Asks until it is so, and returns the answer. `what` may be a function, asked at the end."""
     end = time.monotonic() + seconds
     while not (answer := condition()):
         if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {seconds} s")
+            raise TimeoutError(f"{what() if callable(what) else what}: not within {seconds} s")
         time.sleep(0.1)
     return answer
 
