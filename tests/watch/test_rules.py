@@ -1,10 +1,14 @@
 """Rules and dashboards by themselves: what promtool says of them, when each alert fires, and that what they name exists."""
+import json
 import re
 import subprocess
 import sys
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import plugins
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 from rendered import (REPO, alerts, autoscaler_queries, dashboard_expressions, dashboards, metric_names, rule_files, rules)
 
 # Of each alert: what is scraped each minute (promtool's notation), and minutes when it does not fire yet, when it does, and
@@ -147,3 +151,18 @@ def test_dashboards_are_what_their_source_writes():
             for target in made["targets"]:
                 # Every series is of the chosen releases.
                 assert target["expr"].count('namespace=~"$namespace", release=~"$release"') == target["expr"].count("{"), target
+
+
+def lost(given, taken, where=""):
+    """Fields of the one that the other lacks or has otherwise."""
+    if isinstance(given, dict) and isinstance(taken, dict):
+        return [path for key, value in given.items() for path in lost(value, taken.get(key), f"{where}.{key}")]
+    if isinstance(given, list) and isinstance(taken, list) and len(given) == len(taken):
+        return [path for i, (one, other) in enumerate(zip(given, taken)) for path in lost(one, other, f"{where}[{i}]")]
+    return [] if given == taken else [where]
+
+
+def test_grafana_understands_every_field_of_the_dashboards():
+    plugins.register_default_plugins()
+    for title, board in dashboards().items():
+        assert lost(board, json.loads(JSONEncoder().encode(Dashboard.from_json(board)))) == [], title
