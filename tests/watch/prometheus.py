@@ -90,6 +90,12 @@ class Prometheus:
         new.write_text(json.dumps(list(self._targets.values())))
         new.replace(self.folder / "targets.json")
 
+    def wait_for_targets(self, count, release):
+        """Until so many have been scraped more than once: from then on it sees what increases. It takes up to 10 s, as
+        Prometheus takes in new targets every 5 s."""
+        scraped = f'count_over_time(up{{release="{release}"}}[1m]) > 1'
+        wait_until(lambda: len(self.query(scraped)) == count, 30, f"targets of {release} are scraped")
+
     def query(self, expression):
         return self._result("/api/v1/query", query=expression)
 

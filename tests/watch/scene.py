@@ -117,6 +117,7 @@ class FaultyCluster:
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         for line in self._child.stdout:
             if line == "ready\n":
+                self.scene.prometheus.wait_for_targets(len(self._watched), release=self.release)
                 return self
             name, address = line.split()
             self._watched.append(f"{self.release}-{name}")

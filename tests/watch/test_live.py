@@ -58,7 +58,7 @@ def increase(scene, counter):
 
 
 def test_under_load_everything_has_data_and_nothing_fires(scene):
-    time.sleep(2)
+    scene.prometheus.wait_for_targets(4, RELEASE)
     since = time.time()
     with scene.load(clients=1), scene.load(clients=1, key="team-b", pause=1):
         wait_until(lambda: not without_data(scene, since) - set(NEEDS_AN_EVENT), 60,
@@ -149,7 +149,6 @@ def test_a_drained_worker_is_not_lost(scene):
 
 def test_items_are_corrupted_and_forged(scene):
     faulty = scene.faulty("corrupt")
-    time.sleep(3)
     assert not {alert for alert, release in scene.prometheus.firing() if release == "corrupt"}
     faulty.do("forge")
     stage(scene, "SalamanderForgedItems", release="corrupt")
