@@ -9,8 +9,8 @@ PACKAGES := g++ cmake ninja-build ccache pkg-config git python3 python3-venv cla
   libgrpc++-dev libgrpc-dev libssl-dev openssl libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev \
   libucx-dev prometheus-cpp-dev libdnnl-dev libsentencepiece-dev libxxhash-dev libspdlog-dev \
   nlohmann-json3-dev libgtest-dev libgmock-dev
-# Of the chart's tests, which make networks for pods, and of `make image`.
-TEST_PACKAGES := iproute2
+# Of the chart's tests, which make networks for pods, of those that watch, and of `make image`.
+TEST_PACKAGES := iproute2 prometheus
 IMAGE_PACKAGES := buildah debootstrap
 
 PROGRAMS := $(addprefix bin/,salamander salamander-router salamander-prefill-worker salamander-decode-worker \
@@ -22,7 +22,7 @@ IMAGE ?= salamander:0.1.0$(IMAGE_TARGET:runtime%=%)
 CHART_TEST = GRPC_ENABLE_FORK_SUPPORT=0 tests/chart/isolated.sh $(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider \
   --bin=$(BUILD)/bin tests/chart
 
-.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden clean
+.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden metrics-page dashboards watch-test clean
 
 help:
 	@echo "make demo      build, serve the demo model, find a key hidden in a document of over 100,000 tokens"
@@ -32,6 +32,8 @@ help:
 	@echo "make bundle    programs, GPU tests and benchmarks in one folder for a GPU machine ($(BUILD)/bundle)"
 	@echo "make image     the container image $(IMAGE), with buildah, and its pods run from it"
 	@echo "make chart-test  the Helm chart: lint, schemas, golden renders, and its pods run on this machine"
+	@echo "make watch-test  dashboards, rules and alerts against a real Prometheus under load and faults"
+	@echo "make metrics-page  docs/metrics.md from what the programs serve"
 	@echo "make lint      format, include rules, header checks"
 	@echo "make sanitize  unit and in-process cluster tests under ASan+UBSan and TSan"
 
@@ -75,6 +77,20 @@ chart-test: chart-programs python
 # After a change of the chart: look at the difference before you commit it.
 chart-golden: python
 	$(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider tests/chart/test_render.py --update
+
+# Rules and dashboards against a real Prometheus that watches a cluster under load and faults.
+watch-test: chart-programs python
+	$(call install,$(TEST_PACKAGES))
+	ninja -C $(BUILD) -j $(JOBS) bin/salamander-faulty-cluster
+	$(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider --bin=$(BUILD)/bin tests/watch
+
+# After a change of tools/metrics/dashboards.py.
+dashboards:
+	python3 tools/metrics/dashboards.py
+
+# After a change of a metric.
+metrics-page: chart-programs python
+	$(BUILD)/venv/bin/python tools/metrics/page.py --bin=$(BUILD)/bin
 
 image: chart-programs python
 	$(call install,$(IMAGE_PACKAGES) $(TEST_PACKAGES))

@@ -159,15 +159,17 @@ void Batcher::Emit(Request& request, const engine::Draw& draw) {
   const engine::GeneratedToken token = request.generation->Take(draw);
   request.next_token = token.token;
   request.next_position = request.plan.prompt_tokens() + request.generation->count() - 1;
-  request.stream->Send(ChunkOf(token), MergeChunks);
-  metrics_.tokens.Increment();
   const double now = host_->clock->Now();
+  v1::DecodeEvent event = ChunkOf(token);
   if (request.generation->count() == 1) {
-    request.first_step_seconds = now - request.joined;
-    metrics_.first_step_seconds.Observe(request.first_step_seconds);
+    event.mutable_first_token()->set_decode_queue_seconds(request.joined - request.ready);
+    event.mutable_first_token()->set_first_step_seconds(now - request.joined);
+    metrics_.first_step_seconds.Observe(now - request.joined);
   } else {
     metrics_.inter_token_seconds.Observe(now - request.last_token_sent);
   }
+  request.stream->Send(std::move(event), MergeChunks);
+  metrics_.tokens.Increment();
   request.last_token_sent = now;
   if (token.reason == engine::StopReason::kNone) return;
   SendFinished(request, token.reason);
@@ -179,8 +181,6 @@ void Batcher::SendFinished(Request& request, engine::StopReason reason) {
   v1::DecodeFinished& finished = *event.mutable_finished();
   finished.set_reason(reason == engine::StopReason::kStop ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH);
   finished.set_completion_tokens(request.generation->count());
-  finished.set_decode_queue_seconds(request.joined - request.ready);
-  finished.set_first_step_seconds(request.first_step_seconds);
   request.stream->Send(std::move(event));
 }
 
