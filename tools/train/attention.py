@@ -87,7 +87,7 @@ def block_values(q, k, positions):
 
     far, near = visible(coarse.shape[1], BLOCK), visible(fine.shape[1], STRIDE)
     total = scores(coarse).masked_fill(~far, NEVER).logsumexp(-1, keepdim=True)
-    score = torch.exp(scores(fine) - total).masked_fill(~(near & far.any(-1, keepdim=True)), 0).sum(2)
+    score = (scores(fine) - total).masked_fill(~(near & far.any(-1, keepdim=True)), NEVER).exp().sum(2)
     per = BLOCK // STRIDE
     score = F.pad(score, (1, max(0, per * blocks - score.shape[-1])))[..., :per * blocks + 1]
     return F.max_pool1d(score.flatten(0, 2), per + 1, per).view(batch, groups, m, blocks)
@@ -101,15 +101,19 @@ def forced_blocks(positions, blocks, sparse):
     return past & ((block < sparse["init_blocks"]) | (block >= own - sparse["window_size"] // BLOCK)), past
 
 
-def choose_blocks(q, k, sparse):
-    """Blocks each token attends to, [B, G, n, blocks] bool; q [B, n, H, d], k [B, n, G, d]."""
-    positions = torch.arange(q.shape[1], device=q.device)[None]
-    values = block_values(q, k, positions)
-    forced, past = forced_blocks(positions, values.shape[-1], sparse)
-    values = values.masked_fill(forced[:, None], float("inf"))
-    top = min(sparse["topk"] + sparse["window_size"] // BLOCK, values.shape[-1])
-    best = values.sort(dim=-1, descending=True, stable=True).indices[..., :top]  # of equals the lower block
-    return torch.zeros_like(values, dtype=torch.bool).scatter_(-1, best, True) & past[:, None]
+def choose_blocks(q, k, sparse, values_of=block_values, rows=8192):
+    """Blocks each token attends to, [B, G, n, blocks] bool; q [B, n, H, d], k [B, n, G, d]. `rows` bounds the memory."""
+    chosen = []
+    for first in range(0, q.shape[1], rows):
+        part = q[:, first:first + rows]
+        positions = torch.arange(first, first + part.shape[1], device=q.device)[None]
+        values = values_of(part, k, positions)
+        forced, past = forced_blocks(positions, values.shape[-1], sparse)
+        values = values.masked_fill(forced[:, None], float("inf"))
+        top = min(sparse["topk"] + sparse["window_size"] // BLOCK, values.shape[-1])
+        best = values.sort(dim=-1, descending=True, stable=True).indices[..., :top]  # of equals the lower block
+        chosen.append(torch.zeros_like(values, dtype=torch.bool).scatter_(-1, best, True) & past[:, None])
+    return torch.cat(chosen, 2)
 
 
 def attend(q, k, v, allowed):

@@ -114,17 +114,26 @@ class Sampler:
                      wordings.assignments(rng, max(1, min(16, count // 3)))]
         questions = [q for task in tasks for q in task.questions]
         rng.shuffle(questions)
-        turns = [(self._sp.encode(q), self._sp.encode(a)) for q, a in questions[:rng.randint(1, phase["questions"])]]
+        return self._place_tasks(rng, size, tasks, questions[:rng.randint(1, phase["questions"])], rng.random() < 0.3) or \
+            self.sequence(rng, size, phase)
+
+    def one_question(self, rng, size, task):
+        """A sequence with one task hidden in it and one of its questions at the end."""
+        return self._place_tasks(rng, size, [task], [rng.choice(task.questions)], False)
+
+    def _place_tasks(self, rng, size, tasks, questions, copy):
+        """tokens and kinds [size], or None if the tasks leave no room for text."""
+        turns = [(self._sp.encode(question), self._sp.encode(answer)) for question, answer in questions]
         facts = [self._facts(task) for task in tasks]
         text = self._lines(rng, size)
-        copied, kept = (None, (0, 0)) if rng.random() > 0.3 else self._copy(rng, text[:size // 2])
+        copied, kept = self._copy(rng, text[:size // 2]) if copy else (None, (0, 0))
         if copied:
             turns.insert(rng.randint(0, len(turns)), copied)
         asked, asked_kinds = self._dialogue(turns)
         # Text besides the facts, each of which may need a newline after it.
         room = size - 1 - len(self._user) - len(asked) - sum(len(f) + 1 for group in facts for f in group)
         if room < max(size // 4, kept[1]):
-            return self.sequence(rng, size, phase)
+            return None
         body, kinds = self._hide(rng, text, room, facts, kept)
         head = [BEGIN] + self._user
         return (np.concatenate([head, body, asked]).astype(np.int32),
