@@ -25,6 +25,8 @@ def orthogonalise(stack, steps=5):
 
 
 class Optimiser:
+    """Reads its rates from a tensor and never waits for the device, so that a step can be recorded as a CUDA graph."""
+
     def __init__(self, model, settings):
         self._settings = settings
         hidden, rest = [], []
@@ -33,27 +35,31 @@ class Optimiser:
         self._groups = defaultdict(list)
         for parameter in hidden:
             self._groups[tuple(parameter.shape)].append(parameter)
-        self._momentum = {shape: torch.zeros(len(group), *shape, device=group[0].device)
-                          for shape, group in self._groups.items()}
-        self._adam = torch.optim.AdamW(rest, lr=settings["adam_rate"], betas=(0.9, 0.95), weight_decay=0.0,
-                                       fused=rest[0].is_cuda)
+        device = rest[0].device
+        self._momentum = {shape: torch.zeros(len(group), *shape, device=device) for shape, group in self._groups.items()}
+        self._factor = torch.ones((), device=device)  # of the peak rates
+        self._adam_rate = torch.ones((), device=device)
+        self._adam = torch.optim.AdamW(rest, lr=self._adam_rate, betas=(0.9, 0.95), weight_decay=0.0,
+                                       fused=rest[0].is_cuda, capturable=rest[0].is_cuda)
         self._parameters = hidden + rest
 
+    def set_factor(self, factor):
+        self._factor.fill_(factor)
+        self._adam_rate.fill_(factor * self._settings["adam_rate"])
+
     @torch.no_grad()
-    def step(self, factor):
-        """One step at `factor` of the peak rates. Gradients are dropped."""
+    def step(self):
+        """One step at the rates set before. Gradients are dropped."""
         s = self._settings
         torch.nn.utils.clip_grad_norm_(self._parameters, s["clip"], foreach=True)
-        for group in self._adam.param_groups:
-            group["lr"] = s["adam_rate"] * factor
         self._adam.step()
+        rate = self._factor * s["muon_rate"]
         for shape, group in self._groups.items():
             gradient, momentum = torch.stack([p.grad for p in group]), self._momentum[shape]
             momentum.lerp_(gradient, 1 - s["momentum"])
-            update = orthogonalise(gradient.lerp_(momentum, s["momentum"])).float()
-            rate = s["muon_rate"] * factor
+            update = orthogonalise(gradient.lerp_(momentum, s["momentum"])).float() * (rate * (-0.2 * max(shape) ** 0.5))
             torch._foreach_mul_(group, 1 - rate * s["weight_decay"])
-            torch._foreach_add_(group, list((update * (-rate * 0.2 * max(shape) ** 0.5)).unbind()))
+            torch._foreach_add_(group, list(update.unbind()))
         for parameter in self._parameters:
             parameter.grad = None
 
@@ -62,5 +68,7 @@ class Optimiser:
 
     def load_state_dict(self, state):
         self._adam.load_state_dict(state["adam"])
+        for group in self._adam.param_groups:  # loading made a tensor of its own
+            group["lr"] = self._adam_rate
         for shape, momentum in state["momentum"].items():
             self._momentum[shape].copy_(momentum)

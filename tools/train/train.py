@@ -9,6 +9,7 @@ numbers as without the stop. --stop_after ends a run early, for machines that ar
 import argparse
 import contextlib
 import csv
+import functools
 import json
 import pathlib
 import time
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 import checkpoint
+import recorded
 from model import Model, Plain, make_layout
 from optimiser import Optimiser
 from samples import ANSWER, FACT, TEXT, Sampler
@@ -70,14 +72,15 @@ def losses(model, hidden, targets, kinds):
 
 
 class Trainer:
-    def __init__(self, config, out: pathlib.Path, device, parts):
-        self.config, self.out, self.device = config, out, device
+    def __init__(self, config, out: pathlib.Path, device, parts, record):
+        self.config, self.out, self.device, self.record = config, out, device, record
         self.model = Model(checkpoint.full_config(config["model"]), parts)
         self.model.initialise(torch.Generator().manual_seed(config["seed"]))
         self.model.to(device)
         self.optimiser = Optimiser(self.model, config["optimiser"])
         self.step, self.seconds, self.log = 0, 0.0, []
-        self._layouts = {}
+        self._told = torch.zeros(6, device=device)  # sums since the last line of the log
+        self._recorded = None  # of the phase
         self._losses = torch.compile(losses, dynamic=False) if device == "cuda" else losses
         if (out / "state.pt").exists():
             self._load(torch.load(out / "state.pt", map_location=device, weights_only=False))
@@ -102,23 +105,27 @@ class Trainer:
     def _autocast(self):
         return torch.autocast("cuda", torch.bfloat16) if self.device == "cuda" else contextlib.nullcontext()
 
-    def train_step(self, phase, batch, total):
-        """One step; its loss numbers as a tensor."""
+    def _step(self, phase, layout, tokens, kinds, rows):
+        """Forward, backward and the optimiser, all on the device."""
         config = self.config
-        tokens, kinds, rows = (x.to(self.device, non_blocking=True) for x in batch)
-        length = phase["length"]
-        if length not in self._layouts:
-            self._layouts = {length: make_layout(self.model.config, len(tokens), length, self.device)}
-        tokens = tokens.long()
         with self._autocast():
-            hidden, selection = self.model.hidden(tokens[:, :-1], self._layouts[length], phase["sparse"],
-                                                  rows if length >= config["selection_from"] else None)
+            hidden, selection = self.model.hidden(tokens[:, :-1], layout, phase["sparse"],
+                                                  rows if phase["length"] >= config["selection_from"] else None)
             told = self._losses(self.model, hidden, tokens[:, 1:].flatten(), kinds[:, 1:].flatten())
         text, answer = told[0] / told[1].clamp(min=1), told[2] / told[3].clamp(min=1)
         (text + config["answer_weight"] * answer + config["selection_weight"] * selection).backward()
-        self.optimiser.step(self.rate(total))
+        self.optimiser.step()
+        self._told += torch.cat([told.detach(), selection.detach().float()[None]])
+
+    def train_step(self, phase, batch, total):
+        self.optimiser.set_factor(self.rate(total))
+        if self._recorded is None or self._recorded.phase is not phase:
+            self._recorded = None  # frees the memory of the phase before
+            layout = make_layout(self.model.config, len(batch[0]), phase["length"], self.device)
+            self._recorded = recorded.Step(phase, functools.partial(self._step, phase, layout), batch, self.device,
+                                           self.record)
+        self._recorded.run(batch)
         self.step += 1
-        return torch.cat([told.detach(), selection.detach().float()[None]])
 
     def run(self, steps: Steps, workers, deadline):
         started, total = time.monotonic() - self.seconds, len(steps)
@@ -126,19 +133,18 @@ class Trainer:
         loader = iter(torch.utils.data.DataLoader(
             steps, batch_size=None, sampler=sampler, num_workers=workers, pin_memory=self.device == "cuda",
             prefetch_factor=8 if workers else None))
-        told = torch.zeros(6, device=self.device)
         while self.step < total and time.monotonic() < deadline:
             phase, rate = steps.phase(self.step), self.rate(total)
-            told += self.train_step(phase, next(loader), total)
+            self.train_step(phase, next(loader), total)
             if self.step % LOG_STEPS == 0 or self.step == total:
                 self.seconds = time.monotonic() - started
-                text, texts, answer, answers, right, selection = told.tolist()
+                text, texts, answer, answers, right, selection = self._told.tolist()
                 done = (self.step - 1) % LOG_STEPS + 1
                 row = [self.step, round(self.seconds, 1), phase["length"], int(phase["sparse"]), round(rate, 5),
                        round(text / max(texts, 1), 4), round(answer / max(answers, 1), 4), round(right / max(answers, 1), 4),
                        round(selection / done, 4)]
                 self.log.append(row)
-                told.zero_()
+                self._told.zero_()
                 if self.step % (LOG_STEPS * 4) == 0 or self.step == total:
                     print(" ".join(f"{name} {value}" for name, value in zip(COLUMNS, row)), flush=True)
         self.seconds = time.monotonic() - started
@@ -151,6 +157,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--stop_after", type=float, default=float("inf"), help="seconds")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"])
+    parser.add_argument("--launch_each", action="store_true", help="launch every kernel from Python, no CUDA graphs")
     parser.add_argument("--workers", type=int, default=12, help="processes that make sequences")
     options = parser.parse_args()
     deadline = time.monotonic() + options.stop_after
@@ -160,9 +167,11 @@ def main():
     if options.device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         from kernels import Compiled as parts
-    trainer = Trainer(config, options.out, options.device, parts)
+    trainer = Trainer(config, options.out, options.device, parts,
+                      options.device == "cuda" and not options.launch_each)
     print(f"{sum(p.numel() for p in trainer.model.parameters()) / 1e6:.2f} M parameters, from step {trainer.step}", flush=True)
-    trainer.run(Steps(config, options.data), options.workers, deadline)
+    with recorded.side_stream(options.device):
+        trainer.run(Steps(config, options.data), options.workers, deadline)
     trainer.save()
     memory = torch.cuda.max_memory_allocated() / 2**30 if options.device == "cuda" else 0
     print(f"step {trainer.step} after {trainer.seconds:.0f} s, {memory:.1f} GiB of device memory", flush=True)
