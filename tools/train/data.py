@@ -93,7 +93,7 @@ def train_tokenizer(texts, path: pathlib.Path, vocab_size: int):
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=lines, model_prefix=str(path.with_suffix("")), vocab_size=vocab_size, model_type="bpe",
         byte_fallback=True, split_digits=True, character_coverage=1.0, normalization_rule_name="identity",
-        remove_extra_whitespaces=False, user_defined_symbols=SPECIALS, input_sentence_size=400_000,
+        user_defined_symbols=SPECIALS, input_sentence_size=400_000,
         shuffle_input_sentence=True, num_threads=2, minloglevel=1)
     path.with_suffix(".vocab").unlink()
 

@@ -53,7 +53,7 @@ SOURCES = [
     Source("python3.11-doc", "PSF-2.0", doc("python3.11", "html/**/*.html")),
     Source("qtbase5-doc-html", "GFDL-1.3 (no invariant sections)", ("usr/share/qt5/doc/**/*.html",)),
     Source("qtcreator-doc", "GFDL-1.3 (no invariant sections)", ("usr/share/qtcreator/doc/**/*.html",)),
-    Source("r-doc-html", "GPL-2+", ("usr/share/R/doc/manual/*.html", "usr/share/doc/r-doc-html/**/*.html")),
+    Source("r-doc-html", "GPL-2", ("usr/share/R/doc/manual/*.html", "usr/share/doc/r-doc-html/**/*.html")),
     Source("rust-doc", "MIT or Apache-2.0", doc("rust-doc", *(f"html/{book}/**/*.html" for book in (
         "book", "rust-by-example", "reference", "edition-guide", "nomicon", "embedded-book", "cargo", "rustc", "rustdoc",
         "unstable-book", "error_codes", "std", "alloc")))),
@@ -79,7 +79,7 @@ SOURCES = [
     Source("libglib2.0-doc", "LGPL-2.1+", ANY_PAGE),
     Source("libgtk-4-doc", "LGPL-2+", ANY_PAGE),
     Source("racket-doc", "MIT or Apache-2.0", ANY_PAGE),
-    Source("swi-prolog-doc", "BSD-2-Clause", ANY_PAGE),
+    Source("swi-prolog-doc", "BSD-2-Clause and GPL-2+", ANY_PAGE),
     Source("python-astropy-doc", "BSD-3-Clause", ANY_PAGE),
     Source("python-sklearn-doc", "BSD-3-Clause", ANY_PAGE),
     Source("proftpd-doc", "GPL-2+", ANY_PAGE),
@@ -96,6 +96,6 @@ SOURCES = [
     Source("systemtap-doc", "GPL-2+", ANY_PAGE),
     Source("fp-docs-3.2.2", "GPL-2+", ANY_PAGE),
     Source("maint-guide", "GPL-2+", ANY_PAGE),
-    Source("debmake-doc", "MIT", ANY_PAGE),
+    Source("debmake-doc", "Expat", ANY_PAGE),
     Source("live-manual-html", "GPL-3+", ("usr/share/doc/live-manual/**/*.en.html",)),
 ]

@@ -91,12 +91,13 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.log = state["step"], state["seconds"], state["log"]
+        self._told.copy_(state["told"])
 
     def save(self):
         torch.save({"config": self.config, "model": self.model.state_dict(), "optimiser": self.optimiser.state_dict(),
-                    "step": self.step, "seconds": self.seconds, "log": self.log}, self.out / "state.pt")
+                    "step": self.step, "seconds": self.seconds, "log": self.log, "told": self._told}, self.out / "state.pt")
         with open(self.out / "losses.csv", "w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *self.log])
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self.log])
 
     def rate(self, total):
         """Of the peak: a warm-up, then straight down to nothing."""
