@@ -21,6 +21,7 @@ import pathlib
 import random
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import sentencepiece  # noqa: F401  (a clear error before any work)
 from prompts import Prompts
@@ -99,16 +100,21 @@ def run(options):
     lines = out.read_text().splitlines() if out.exists() else []
     done = {(r["suite"], r["label"], r["length"], r["trials"], r["trial"]) for r in map(json.loads, lines)}
     prompts = Prompts(options.held_out, str(pathlib.Path(options.model) / "tokenizer.model"))
-    with Client(options.target) as client, open(out, "a") as file:
+    with Client(options.target) as client, open(out, "a") as file, ThreadPoolExecutor(options.concurrency) as pool:
         for suite, lengths, trials, function in plan(options):
             for length in lengths:
                 start, right, asked = time.monotonic(), 0, 0
-                for number in range(trials):
+
+                def ask(number):
                     key = {"suite": suite, "label": options.label, "length": length, "trials": trials, "trial": number}
                     if tuple(key.values()) in done:
+                        return None
+                    return key | function(client, prompts, suite, length, number, trials, options.seed)
+
+                for result in pool.map(ask, range(trials)):
+                    if result is None:
                         continue
-                    result = function(client, prompts, suite, length, number, trials, options.seed)
-                    file.write(json.dumps(key | result) + "\n")
+                    file.write(json.dumps(result) + "\n")
                     file.flush()
                     right, asked = right + result.get("right", 0), asked + 1
                 score = f", {right} right" if suite in RETRIEVAL else ""
@@ -125,6 +131,7 @@ def main() -> int:
     parser.add_argument("--lengths", type=lambda text: [int(n) for n in text.split(",")], help="tokens, instead of the suite's")
     parser.add_argument("--trials", type=int, help="of each length, instead of the suite's")
     parser.add_argument("--label", default="", help="of the cluster, such as its codec and number of workers")
+    parser.add_argument("--concurrency", type=int, default=1, help="requests at once")
     parser.add_argument("--seed", type=int, default=1)
     run(parser.parse_args())
     return 0

@@ -8,6 +8,9 @@ import json
 import pathlib
 import shutil
 
+import torch
+from safetensors.torch import load_file, save_file
+
 # What the published config.json holds besides what a training configuration chooses.
 PUBLISHED = {
     "architectures": ["MiniCPMSALAForCausalLM"], "model_type": "minicpm_sala", "torch_dtype": "bfloat16", "vocab_size": 4096,
@@ -25,14 +28,16 @@ def full_config(chosen):
     return {**PUBLISHED, **chosen}
 
 
+def read_weights(folder: pathlib.Path):
+    """Float32 tensors of a checkpoint folder, by published name."""
+    return {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+
+
 def write_json(path: pathlib.Path, value):
     path.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def main():
-    import torch
-    from safetensors.torch import save_file
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=pathlib.Path, required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True)

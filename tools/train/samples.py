@@ -102,12 +102,12 @@ class Sampler:
     def _tasks(self, rng, size, phase):
         low, high = phase["facts"]
         count = round(low * (high / low) ** rng.random())
-        kind = rng.random()
-        if kind < 0.45:
+        kind = rng.choices(list(self._mix(phase)), self._mix(phase).values())[0]
+        if kind == "keys":
             tasks = [wordings.keys(rng, count)]
-        elif kind < 0.58:
+        elif kind == "pairs":
             tasks = [wordings.pairs(rng, count)]
-        elif kind < 0.85:
+        elif kind == "assignments":
             tasks = [wordings.assignments(rng, min(count, 32))]
         else:
             tasks = [wordings.keys(rng, max(1, count // 3)), wordings.pairs(rng, max(1, count // 3)),
@@ -138,6 +138,11 @@ class Sampler:
         head = [BEGIN] + self._user
         return (np.concatenate([head, body, asked]).astype(np.int32),
                 np.concatenate([[NO_LOSS] * len(head), kinds, asked_kinds]).astype(np.uint8))
+
+    @staticmethod
+    def _mix(phase):
+        """Shares of the kinds of task; "all" is some of each in one text."""
+        return phase.get("mix", {"keys": 0.45, "pairs": 0.13, "assignments": 0.27, "all": 0.15})
 
     def _facts(self, task):
         """Tokens of each piece to hide, in order."""

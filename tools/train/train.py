@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Trains a small MiniCPM-SALA on WORK/data (see data.py) as a configuration file says.
 
-    train.py --config small.json --data WORK/data --out OUT [--stop_after SECONDS]
+    train.py --config small.json --data WORK/data --out OUT [--stop_after SECONDS] [--init CHECKPOINT]
 
 OUT gets state.pt (everything that resuming needs) and losses.csv. Run again, it goes on where it stopped, with the same
-numbers as without the stop. --stop_after ends a run early, for machines that are lent for minutes.
+numbers as without the stop. --stop_after ends a run early, for machines that are lent for minutes. --init begins with the
+weights of a checkpoint folder instead of random ones.
 """
 import argparse
 import contextlib
@@ -72,10 +73,12 @@ def losses(model, hidden, targets, kinds):
 
 
 class Trainer:
-    def __init__(self, config, out: pathlib.Path, device, parts, record):
+    def __init__(self, config, out: pathlib.Path, init: pathlib.Path | None, device, parts, record):
         self.config, self.out, self.device, self.record = config, out, device, record
         self.model = Model(checkpoint.full_config(config["model"]), parts)
         self.model.initialise(torch.Generator().manual_seed(config["seed"]))
+        if init is not None:
+            self.model.load_state_dict(checkpoint.read_weights(init))
         self.model.to(device)
         self.optimiser = Optimiser(self.model, config["optimiser"])
         self.step, self.seconds, self.log = 0, 0.0, []
@@ -156,6 +159,7 @@ def main():
     parser.add_argument("--config", type=pathlib.Path, required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--init", type=pathlib.Path)
     parser.add_argument("--stop_after", type=float, default=float("inf"), help="seconds")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"])
     parser.add_argument("--launch_each", action="store_true", help="launch every kernel from Python, no CUDA graphs")
@@ -168,7 +172,7 @@ def main():
     if options.device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         from kernels import Compiled as parts
-    trainer = Trainer(config, options.out, options.device, parts,
+    trainer = Trainer(config, options.out, options.init, options.device, parts,
                       options.device == "cuda" and not options.launch_each)
     print(f"{sum(p.numel() for p in trainer.model.parameters()) / 1e6:.2f} M parameters, from step {trainer.step}", flush=True)
     with recorded.side_stream(options.device):
