@@ -22,7 +22,7 @@ IMAGE ?= salamander:0.1.0$(IMAGE_TARGET:runtime%=%)
 CHART_TEST = GRPC_ENABLE_FORK_SUPPORT=0 tests/chart/isolated.sh $(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider \
   --bin=$(BUILD)/bin tests/chart
 
-.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden clean
+.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden train-test clean
 
 help:
 	@echo "make demo      build, serve the demo model, find a key hidden in a document of over 100,000 tokens"
@@ -32,6 +32,7 @@ help:
 	@echo "make bundle    programs, GPU tests and benchmarks in one folder for a GPU machine ($(BUILD)/bundle)"
 	@echo "make image     the container image $(IMAGE), with buildah, and its pods run from it"
 	@echo "make chart-test  the Helm chart: lint, schemas, golden renders, and its pods run on this machine"
+	@echo "make train-test  the training code against the oracle; PyTorch in an environment of its own (5 GB)"
 	@echo "make lint      format, include rules, header checks"
 	@echo "make sanitize  unit and in-process cluster tests under ASan+UBSan and TSan"
 
@@ -75,6 +76,12 @@ chart-test: chart-programs python
 # After a change of the chart: look at the difference before you commit it.
 chart-golden: python
 	$(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider tests/chart/test_render.py --update
+
+# Not a part of `test`: PyTorch's packages are 5 GB.
+train-test: deps
+	python3 -m venv $(BUILD)/train-venv
+	$(BUILD)/train-venv/bin/pip install -q --disable-pip-version-check -r tools/train/requirements.txt pytest
+	$(BUILD)/train-venv/bin/python -m pytest -q -p no:cacheprovider tests/train
 
 image: chart-programs python
 	$(call install,$(IMAGE_PACKAGES) $(TEST_PACKAGES))

@@ -38,7 +38,7 @@ RETRIEVAL = {  # name -> lengths, trials, how a trial is made of (prompts, rng, 
     "last20": ([8 * K, 32 * K], 100, lambda p, rng, length, _: p.last_assignment(rng, length, 20)),
 }
 PERPLEXITY = ([1 * K, 2 * K, 4 * K, 8 * K, 16 * K, 32 * K, 64 * K, 128 * K], 200)
-LOGPROBS = ([4 * K, 32 * K], 8)
+LOGPROBS = ([4 * K, 16 * K], 4)
 NEW_TOKENS = 64
 RETRIES = 10
 
