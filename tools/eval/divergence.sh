@@ -5,6 +5,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$1 python=$2 held_out=$3 results=$4
 shift 4
+pid=
+trap '[ -z "$pid" ] || kill "$pid"' EXIT
 model=$here/../demo/sala-12m
 for codec in raw lossless; do
   for workers in 1 2 3 4; do
@@ -17,5 +19,6 @@ for codec in raw lossless; do
       --model "$model" --held_out "$held_out" --out "$results"
     kill "$pid"
     wait "$pid"
+    pid=
   done
 done

@@ -108,9 +108,10 @@ def main():
     options = parser.parse_args()
     results = [json.loads(line) for path in options.results for line in path.read_text().splitlines()]
     heat_map(results, options.picture)
-    print(retrieval(results), perplexity(results), sep="\n\n")
-    if any(r["suite"] == "logprobs" for r in results):
-        print("\n" + divergence(results, options.base))
+    suites = {r["suite"] for r in results}
+    parts = [(set(NAMES), retrieval(results)), ({"perplexity"}, perplexity(results)),
+             ({"logprobs"}, divergence(results, options.base) if "logprobs" in suites else "")]
+    print("\n\n".join(text for names, text in parts if names & suites))
 
 
 if __name__ == "__main__":
