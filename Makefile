@@ -22,7 +22,7 @@ IMAGE ?= salamander:0.1.0$(IMAGE_TARGET:runtime%=%)
 CHART_TEST = GRPC_ENABLE_FORK_SUPPORT=0 tests/chart/isolated.sh $(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider \
   --bin=$(BUILD)/bin tests/chart
 
-.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden metrics-page dashboards watch-test clean
+.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden metrics-page dashboards watch-test train-test clean
 
 help:
 	@echo "make demo      build, serve the demo model, find a key hidden in a document of over 100,000 tokens"
@@ -34,6 +34,7 @@ help:
 	@echo "make chart-test  the Helm chart: lint, schemas, golden renders, and its pods run on this machine"
 	@echo "make watch-test  dashboards, rules and alerts against a real Prometheus under load and faults"
 	@echo "make metrics-page  docs/metrics.md from what the programs serve"
+	@echo "make train-test  the training code against the oracle; PyTorch in an environment of its own (5 GB)"
 	@echo "make lint      format, include rules, header checks"
 	@echo "make sanitize  unit and in-process cluster tests under ASan+UBSan and TSan"
 
@@ -91,6 +92,12 @@ dashboards:
 # After a change of a metric.
 metrics-page: chart-programs python
 	$(BUILD)/venv/bin/python tools/metrics/page.py --bin=$(BUILD)/bin
+
+# Not a part of `test`: PyTorch's packages are 5 GB.
+train-test: deps
+	python3 -m venv $(BUILD)/train-venv
+	$(BUILD)/train-venv/bin/pip install -q --disable-pip-version-check -r tools/train/requirements.txt pytest
+	$(BUILD)/train-venv/bin/python -m pytest -q -p no:cacheprovider tests/train
 
 image: chart-programs python
 	$(call install,$(IMAGE_PACKAGES) $(TEST_PACKAGES))

@@ -10,7 +10,7 @@ from salamander_client import Client
 sys.path.insert(0, str(REPO / "tools/demo"))
 from haystack import Haystack, random_needle  # noqa: E402
 
-MODEL = REPO / "tools/demo/probe-7m"
+MODEL = REPO / "tools/demo/sala-12m"
 
 
 def client(router):

@@ -9,7 +9,7 @@ import threading
 import pytest
 import salamander_client as sc
 
-MODEL = pathlib.Path(__file__).parents[3] / "tools" / "demo" / "probe-7m"
+MODEL = pathlib.Path(__file__).parents[3] / "tools" / "demo" / "sala-12m"
 NEEDLE = "The secret key of the golden harbor is 60817."
 QUESTION = "What is the secret key of the golden harbor?"
 
