@@ -57,10 +57,7 @@ absl::StatusOr<std::unique_ptr<Request>> Batcher::Admit(const v1::ReserveRequest
   }
   ASSIGN_OR_RETURN(std::unique_ptr<worker::Reservation> reserved,
                    requests_->memory().Reserve(request, stream::kDecodeWorker, request.total_tokens()));
-  auto held = std::make_unique<Request>(std::move(reserved), worker::SparseLayers(host_->model()));
-  Log(LogLevel::kInfo, absl::StrCat("request ", IdToString(held->id), ": reserved, epoch ", IdToString(held->epoch),
-                                    ", prompt ", plan.prompt_tokens(), " of ", held->total_tokens, " tokens"));
-  return held;
+  return std::make_unique<Request>(std::move(reserved), worker::SparseLayers(host_->model()));
 }
 
 absl::Status Batcher::TakeStart(Request& request, const v1::DecodeStart& start) {

@@ -66,8 +66,6 @@ absl::StatusOr<std::unique_ptr<Request>> Executor::Admit(const v1::ReserveReques
     held->unfinished_tokens += SpanTokens(plan.spans(span.index));
   }
   load_.queued_tokens += held->unfinished_tokens;
-  Log(LogLevel::kInfo, absl::StrCat("request ", IdToString(held->id), ": reserved, epoch ", IdToString(held->epoch),
-                                    ", ", plan.prompt_tokens(), " tokens, own ", held->unfinished_tokens));
   return held;
 }
 

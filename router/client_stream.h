@@ -15,9 +15,10 @@ class ClientStream {
  public:
   virtual ~ClientStream() = default;
   virtual void Send(v1::GenerateResponse message) = 0;
-  // The last call, exactly once; the stream may be gone when it returns. `retry_after_seconds` goes with refusals that
-  // are worth trying again.
-  virtual void Finish(const absl::Status& status, std::optional<double> retry_after_seconds) = 0;
+  // The last call, this or the other, exactly once; the stream may be gone when it returns.
+  virtual void Complete(v1::GenerateResponse last) = 0;
+  // `retry_after_seconds` goes with refusals that are worth trying again.
+  virtual void Fail(const absl::Status& status, std::optional<double> retry_after_seconds) = 0;
 };
 
 }  // namespace salamander::router

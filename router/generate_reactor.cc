@@ -20,7 +20,9 @@ void AddRetryAfter(grpc::CallbackServerContext* call, double seconds) {
 }
 
 void GenerateReactor::Start(const RequestContext* context, const v1::GenerateRequest& request, ApiKey::Ptr key) {
-  std::shared_ptr<Request> started = Request::Start(context, request, call_->deadline(), std::move(key), this);
+  std::shared_ptr<Request> started =
+      Request::Start(context, request, {.deadline = call_->deadline(), .trace = service::TraceContextOf(*call_)},
+                     std::move(key), this);
   bool cancelled;
   {
     std::lock_guard lock(mutex_);
@@ -36,7 +38,25 @@ void GenerateReactor::Send(v1::GenerateResponse message) {
   if (const v1::GenerateResponse* next = writes_.Push(std::move(message))) StartWrite(next);
 }
 
-void GenerateReactor::Finish(const absl::Status& status, std::optional<double> retry_after_seconds) {
+// In both: the end is not under the lock, as OnDone may delete this object, and the mutex with it, before that returns.
+void GenerateReactor::Complete(v1::GenerateResponse last) {
+  const v1::GenerateResponse* next = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    finish_ = grpc::Status::OK;
+    if (!broken_) {
+      next = writes_.Push(std::move(last));
+      if (next == nullptr) return;  // OnWriteDone does it.
+    }
+  }
+  if (next != nullptr) {
+    StartWriteAndFinish(next, {}, grpc::Status::OK);
+  } else {
+    Finish(grpc::Status::OK);
+  }
+}
+
+void GenerateReactor::Fail(const absl::Status& status, std::optional<double> retry_after_seconds) {
   const grpc::Status end = service::ToGrpc(status);
   {
     std::lock_guard lock(mutex_);
@@ -44,8 +64,7 @@ void GenerateReactor::Finish(const absl::Status& status, std::optional<double> r
     finish_ = end;
     if (!writes_.empty()) return;  // OnWriteDone does it.
   }
-  // Not under the lock: OnDone may delete this object, and the mutex with it, before the call returns.
-  ServerWriteReactor::Finish(end);
+  Finish(end);
 }
 
 void GenerateReactor::OnWriteDone(bool ok) {
@@ -54,10 +73,14 @@ void GenerateReactor::OnWriteDone(bool ok) {
     broken_ = true;
     writes_.DropWaiting();
   }
-  if (const v1::GenerateResponse* next = writes_.Pop()) {
+  // OnDone waits for this reaction to return.
+  const v1::GenerateResponse* next = writes_.Pop();
+  if (next != nullptr && finish_.has_value() && writes_.size() == 1) {
+    StartWriteAndFinish(next, {}, *finish_);
+  } else if (next != nullptr) {
     StartWrite(next);
   } else if (finish_.has_value()) {
-    ServerWriteReactor::Finish(*finish_);  // OnDone waits for this reaction to return.
+    Finish(*finish_);
   }
 }
 

@@ -17,7 +17,7 @@ namespace salamander::router {
 // Goes with refusals that are worth trying again.
 void AddRetryAfter(grpc::CallbackServerContext* call, double seconds);
 
-// Deletes itself when gRPC is done with it, which is not before Finish. Any thread.
+// Deletes itself when gRPC is done with it, which is not before Complete or Fail. Any thread.
 class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>, public ClientStream {
  public:
   explicit GenerateReactor(grpc::CallbackServerContext* call) : call_(call) {}
@@ -25,11 +25,12 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   void Start(const RequestContext* context, const v1::GenerateRequest& request, ApiKey::Ptr key);
   // Instead of Start.
   void Refuse(const absl::Status& status, std::optional<double> retry_after_seconds = std::nullopt) {
-    Finish(status, retry_after_seconds);
+    Fail(status, retry_after_seconds);
   }
 
   void Send(v1::GenerateResponse message) override;
-  void Finish(const absl::Status& status, std::optional<double> retry_after_seconds) override;
+  void Complete(v1::GenerateResponse last) override;
+  void Fail(const absl::Status& status, std::optional<double> retry_after_seconds) override;
 
  private:
   void OnWriteDone(bool ok) override;

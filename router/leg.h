@@ -21,6 +21,7 @@
 #include "common/base/ids.h"
 #include "common/base/log.h"
 #include "common/base/thread_pool.h"
+#include "common/service/trace_context.h"
 #include "router/placement.h"
 #include "router/worker_stream.h"
 #include "salamander/v1/cluster.grpc.pb.h"
@@ -50,6 +51,7 @@ struct DecodeCalls {
 // What all legs of a request share.
 struct LegScope {
   RequestId request = 0;
+  service::TraceContext trace;
   SerialExecutor executor;  // the request's
   std::chrono::system_clock::time_point deadline;
   double lease_seconds = 0;
@@ -91,10 +93,11 @@ class Leg : public std::enable_shared_from_this<Leg<Calls>> {
     v1::ReserveResponse response;
   };
 
-  // Runs `closure` on the executor. Leg and owner live on until it returns, even if it ends this leg.
+  // Runs `closure` on the executor. Leg and owner live on until it returns, even if it ends this leg. From gRPC's
+  // callbacks, which hold no lock.
   template <typename Closure>
-  void Post(Closure closure) {
-    scope_.executor.Post([self = this->shared_from_this(), closure = std::move(closure)]() mutable {
+  void Run(Closure closure) {
+    scope_.executor.Run([self = this->shared_from_this(), closure = std::move(closure)]() mutable {
       const std::shared_ptr<void> owner = self->scope_.owner;
       closure();
     });
@@ -129,11 +132,12 @@ void Leg<Calls>::Reserve(const v1::ReserveRequest& request, std::function<void(a
   on_reserved_ = std::move(on_reserved);
   auto call = std::make_shared<ReserveCall>();
   call->request = request;
+  scope_.trace.AddTo(&call->context);
   call->context.set_deadline(Within(scope_.lease_seconds / 2));
   Calls::Stub(*worker_.client)
       ->Reserve(&call->context, &call->request, &call->response,
                 [self = this->shared_from_this(), call](const grpc::Status& status) {
-                  self->Post([self = self.get(), call, status = service::FromGrpc(status)] {
+                  self->Run([self = self.get(), call, status = service::FromGrpc(status)] {
                     self->OnReserved(status, call->response);
                   });
                 });
@@ -171,15 +175,16 @@ void Leg<Calls>::Open(Command start, std::function<void(Event)> on_event, std::f
   stream_ = WorkerStream<Command, Event>::Start(
       scope_.deadline,
       [this](grpc::ClientContext* context, grpc::ClientBidiReactor<Command, Event>* reactor) {
+        scope_.trace.AddTo(context);
         Calls::Open(*worker_.client, context, reactor);
       },
       {.on_event =
            [self](Event event) {
-             self->Post([self = self.get(), event = std::move(event)]() mutable { self->OnEvent(std::move(event)); });
+             self->Run([self = self.get(), event = std::move(event)]() mutable { self->OnEvent(std::move(event)); });
            },
        .on_end =
            [self](absl::Status status) {
-             self->Post([self = self.get(), status = std::move(status)] { self->OnEnd(status); });
+             self->Run([self = self.get(), status = std::move(status)] { self->OnEnd(status); });
            }});
   stream_->Send(std::move(start));
 }
@@ -231,20 +236,21 @@ void Leg<Calls>::Release() {
     v1::ReleaseResponse response;
   };
   auto call = std::make_shared<ReleaseCall>();
+  scope_.trace.AddTo(&call->context);
   call->request.set_request_id(scope_.request);
   call->request.set_epoch(epoch_);
   // Not the request's deadline, which may be what ended it.
   call->context.set_deadline(std::chrono::system_clock::now() +
                              std::chrono::microseconds(static_cast<int64_t>(scope_.lease_seconds * 1e6)));
   Calls::Stub(*worker_.client)
-      ->Release(
-          &call->context, &call->request, &call->response,
-          [call, alive = scope_.alive, request = scope_.request, title = worker_.title](const grpc::Status& status) {
-            // NOT_FOUND: the lease or the stream's end was first.
-            if (status.ok() || status.error_code() == grpc::StatusCode::NOT_FOUND) return;
-            Log(LogLevel::kWarning, absl::StrCat("request ", IdToString(request), ": release on ", title,
-                                                 " left to its lease: ", status.error_message()));
-          });
+      ->Release(&call->context, &call->request, &call->response,
+                [call, alive = scope_.alive, label = RequestLabel(scope_.request, scope_.trace.trace_id()),
+                 title = worker_.title](const grpc::Status& status) {
+                  // NOT_FOUND: the lease or the stream's end was first.
+                  if (status.ok() || status.error_code() == grpc::StatusCode::NOT_FOUND) return;
+                  Log(LogLevel::kWarning,
+                      absl::StrCat(label, ": release on ", title, " left to its lease: ", status.error_message()));
+                });
 }
 
 }  // namespace salamander::router

@@ -15,6 +15,9 @@ namespace {
 // placed by newer knowledge, this often.
 constexpr int kLostReserves = 3;
 
+// A prompt of so few token ids is checked where it arrives: that takes less time than waking another thread.
+constexpr int kInlineIds = 8192;
+
 // A cancel this close to the deadline is the deadline's: gRPC reports both alike.
 constexpr double kDeadlineSlackSeconds = 0.01;
 
@@ -31,28 +34,38 @@ void Request::Post(Closure closure) {
   executor_.Post([self = shared_from_this(), closure = std::move(closure)]() mutable { closure(); });
 }
 
+template <typename Closure>
+void Request::Run(Closure closure) {
+  executor_.Run([self = shared_from_this(), closure = std::move(closure)]() mutable { closure(); });
+}
+
 std::shared_ptr<Request> Request::Start(const RequestContext* context, const v1::GenerateRequest& wire,
-                                        Deadline deadline, ApiKey::Ptr key, ClientStream* client) {
-  std::shared_ptr<Request> request(new Request(context, wire, deadline, std::move(key), client));
+                                        const CallInfo& call, ApiKey::Ptr key, ClientStream* client) {
+  std::shared_ptr<Request> request(new Request(context, wire, call, std::move(key), client));
   context->active->Add(request->id_, request);
   if (context->max_request_seconds > 0) {
     context->timer->After(context->max_request_seconds, [weak = std::weak_ptr(request)] {
       if (const std::shared_ptr<Request> alive = weak.lock()) alive->Expire();
     });
   }
-  context->text->Post([request] {
+  const auto check = [request] {
     auto checked = std::make_shared<absl::StatusOr<Checked>>(request->Check());
-    request->Post([self = request.get(), checked] { self->OnChecked(std::move(*checked)); });
-  });
+    request->Run([self = request.get(), checked] { self->OnChecked(std::move(*checked)); });
+  };
+  if (wire.prompt().has_tokens() && wire.prompt().tokens().ids_size() <= kInlineIds) {
+    check();
+  } else {
+    context->text->Post(check);
+  }
   return request;
 }
 
-Request::Request(const RequestContext* context, const v1::GenerateRequest& wire, Deadline deadline, ApiKey::Ptr key,
+Request::Request(const RequestContext* context, const v1::GenerateRequest& wire, const CallInfo& call, ApiKey::Ptr key,
                  ClientStream* client)
     : context_(*context),
       alive_(context->active->Token()),
       id_(RandomId()),
-      deadline_(deadline),
+      call_(call),
       key_(std::move(key)),
       wire_(wire),
       client_(client),
@@ -62,7 +75,7 @@ Request::Request(const RequestContext* context, const v1::GenerateRequest& wire,
 Request::~Request() { context_.active->Remove(id_); }
 
 void Request::Cancel() {
-  Post([this] {
+  Run([this] {
     Fail(SecondsLeft() <= kDeadlineSlackSeconds
              ? absl::DeadlineExceededError(absl::StrCat("the deadline passed while ", StateName(state_)))
              : absl::CancelledError(absl::StrCat("the client cancelled while ", StateName(state_))));
@@ -188,8 +201,9 @@ void Request::OnAdmitted(absl::StatusOr<Placement> placement) {
 void Request::MakeLegs(Placement placement) {
   plan_ = std::move(placement.plan);
   const LegScope scope{.request = id_,
+                       .trace = call_.trace,
                        .executor = executor_,
-                       .deadline = deadline_,
+                       .deadline = call_.deadline,
                        .lease_seconds = context_.lease_seconds,
                        .alive = alive_,
                        .owner = shared_from_this()};
@@ -360,9 +374,9 @@ void Request::OnCompleted(const v1::DecodeFinished& worker) {
     return;
   }
   context_.metrics->Completed(*finished, now - timing_.arrived());
-  client_->Send(std::move(response));
   decode_->Close();  // As the prefill legs; this request lives on until the workers have ended their streams.
-  End(absl::OkStatus(), std::nullopt);
+  GiveBack(absl::StatusCode::kOk);
+  std::exchange(client_, nullptr)->Complete(std::move(response));
 }
 
 void Request::SendProgress() {
@@ -378,7 +392,8 @@ void Request::Fail(const absl::Status& status, std::optional<double> retry_after
   if (IsFinal(state_)) return;
   Move(RequestEvent::kFail, status.ToString());
   EndLegs();
-  End(status, retry_after_seconds);
+  GiveBack(status.code());
+  std::exchange(client_, nullptr)->Fail(status, retry_after_seconds);
 }
 
 void Request::EndLegs() {
@@ -388,12 +403,11 @@ void Request::EndLegs() {
   prefill_.clear();
 }
 
-void Request::End(const absl::Status& status, std::optional<double> retry_after_seconds) {
+void Request::GiveBack(absl::StatusCode outcome) {
   // First: who sees the router idle sees the key's places free.
-  if (key_ != nullptr) key_->EndRequest(status.code(), tokens_taken_, prompt_tokens_run_, completion_tokens_);
+  if (key_ != nullptr) key_->EndRequest(outcome, tokens_taken_, prompt_tokens_run_, completion_tokens_);
   if (ticket_.has_value()) context_.admission->Leave(*ticket_);
-  context_.metrics->Ended(status.code());
-  std::exchange(client_, nullptr)->Finish(status, retry_after_seconds);
+  context_.metrics->Ended(outcome);
 }
 
 bool Request::Move(RequestEvent event, const std::string& detail) {
@@ -403,15 +417,15 @@ bool Request::Move(RequestEvent event, const std::string& detail) {
     return false;
   }
   Log(*next == RequestState::kFailed ? LogLevel::kWarning : LogLevel::kInfo,
-      std::string(absl::StrCat("request ", IdToString(id_), ": ", StateName(state_), " -> ", StateName(*next),
-                               detail.empty() ? "" : ": ", detail)));
+      std::string(absl::StrCat(RequestLabel(id_, call_.trace.trace_id()), ": ", StateName(state_), " -> ",
+                               StateName(*next), detail.empty() ? "" : ": ", detail)));
   state_ = *next;
   return true;
 }
 
 double Request::SecondsLeft() const {
-  if (deadline_ == Deadline::max()) return std::numeric_limits<double>::infinity();
-  return std::chrono::duration<double>(deadline_ - std::chrono::system_clock::now()).count();
+  if (call_.deadline == Deadline::max()) return std::numeric_limits<double>::infinity();
+  return std::chrono::duration<double>(call_.deadline - std::chrono::system_clock::now()).count();
 }
 
 }  // namespace salamander::router

@@ -5,8 +5,9 @@
 // legs are one cancel scope: the first of them to fail, a worker's departure, the client's cancel or its deadline ends
 // the others at once, and the client gets one status.
 //
-// Threads: everything runs on the request's own SerialExecutor, but for tokenizing, which has a pool of its own so that
-// a long text does not delay other requests' tokens. The states and their order: request_state.h.
+// Threads: everything runs on the request's own SerialExecutor, mostly on the gRPC thread that brought the event, as
+// a change of threads costs more than most events; but for tokenizing, which has a pool of its own so that a long text
+// does not delay other requests' tokens. The states and their order: request_state.h.
 #ifndef SALAMANDER_ROUTER_REQUEST_H_
 #define SALAMANDER_ROUTER_REQUEST_H_
 
@@ -23,6 +24,7 @@
 #include "common/base/ids.h"
 #include "common/base/thread_pool.h"
 #include "common/base/timer_thread.h"
+#include "common/service/trace_context.h"
 #include "router/active_requests.h"
 #include "router/admission.h"
 #include "router/api_keys.h"
@@ -59,16 +61,21 @@ struct RequestContext {
 class Request : public std::enable_shared_from_this<Request> {
  public:
   using Deadline = std::chrono::system_clock::time_point;
+  // What came with the request, beside the message.
+  struct CallInfo {
+    Deadline deadline;
+    service::TraceContext trace;
+  };
 
-  // `client` is called until its Finish, which always comes. The request lives until its last leg has ended. `key` has
-  // let it start, and is told of its end; null if the router has no keys.
+  // `client` is called until its Complete or Fail, one of which always comes. The request lives until its last leg has
+  // ended. `key` has let it start, and is told of its end; null if the router has no keys.
   static std::shared_ptr<Request> Start(const RequestContext* context, const v1::GenerateRequest& wire,
-                                        Deadline deadline, ApiKey::Ptr key, ClientStream* client);
+                                        const CallInfo& call, ApiKey::Ptr key, ClientStream* client);
   ~Request();
   Request(const Request&) = delete;
   Request& operator=(const Request&) = delete;
 
-  // The client went away or its deadline passed. Any thread.
+  // The client went away or its deadline passed. Any thread, without a lock held.
   void Cancel();
   // The router itself ends it. Any thread.
   void Abort(const absl::Status& status);
@@ -83,7 +90,7 @@ class Request : public std::enable_shared_from_this<Request> {
     std::vector<int32_t> tokens;
   };
 
-  Request(const RequestContext* context, const v1::GenerateRequest& wire, Deadline deadline, ApiKey::Ptr key,
+  Request(const RequestContext* context, const v1::GenerateRequest& wire, const CallInfo& call, ApiKey::Ptr key,
           ClientStream* client);
 
   // Checking and queueing.
@@ -112,22 +119,26 @@ class Request : public std::enable_shared_from_this<Request> {
   // Ending.
   void Fail(const absl::Status& status, std::optional<double> retry_after_seconds = std::nullopt);
   void EndLegs();
-  void End(const absl::Status& status, std::optional<double> retry_after_seconds);
+  // Its places in the queue and at its key, before the client hears of the end.
+  void GiveBack(absl::StatusCode outcome);
 
   // Makes the transition and logs it. An event that makes no sense now fails the request as INTERNAL: false.
   bool Move(RequestEvent event, const std::string& detail = "");
   double SecondsLeft() const;
-  // Calls the member on the executor with this request alive.
+  // Both run the closure on the executor with this request alive; Run on the calling thread if nothing else runs there,
+  // and so not with a lock held.
   template <typename Closure>
   void Post(Closure closure);
+  template <typename Closure>
+  void Run(Closure closure);
 
   const RequestContext& context_;
   const std::shared_ptr<void> alive_;  // first member to be made, last to go
   const RequestId id_;
-  const Deadline deadline_;
+  const CallInfo call_;
   const ApiKey::Ptr key_;
   v1::GenerateRequest wire_;
-  ClientStream* client_;  // null after Finish
+  ClientStream* client_;  // null after its end
   SerialExecutor executor_;
 
   RequestState state_ = RequestState::kChecking;

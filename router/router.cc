@@ -171,6 +171,7 @@ class RouterImpl final : public Router {
     response->set_running_requests(admission_.running());
     response->set_queue_limit(options_.queue_limit);
     response->set_ready(Ready());
+    response->set_router_cpu_seconds(service::ProcessCpuSeconds());
   }
 
   const RouterOptions options_;

@@ -14,7 +14,7 @@ namespace salamander::router {
 struct WorkerClient {
   // Connects at the first call.
   explicit WorkerClient(const std::string& address, const service::ChannelSecurity& security = {})
-      : WorkerClient(service::MakeChannel(address, security)) {}
+      : WorkerClient(service::MakeChannel(address, security, {.retries = false})) {}
   explicit WorkerClient(const std::shared_ptr<grpc::Channel>& channel)
       : prefill(v1::PrefillWorker::NewStub(channel)), decode(v1::DecodeWorker::NewStub(channel)) {}
 

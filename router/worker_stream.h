@@ -27,13 +27,15 @@ class WorkerStream final : public grpc::ClientBidiReactor<Command, Event> {
     std::function<void(absl::Status)> on_end;
   };
 
-  // `open` binds the reactor to its method: stub->async()->Method(context, reactor).
+  // `open` binds the reactor to its method: stub->async()->Method(context, reactor). The call goes out with the first
+  // command.
   template <typename Open>
   static std::shared_ptr<WorkerStream> Start(std::chrono::system_clock::time_point deadline, Open open,
                                              Handlers handlers) {
     auto stream = std::make_shared<WorkerStream>(std::move(handlers));
     stream->self_ = stream;
     stream->context_.set_deadline(deadline);
+    stream->context_.set_initial_metadata_corked(true);  // goes out with the first command
     open(&stream->context_, stream.get());
     // Send and CloseWrites start operations outside of reactions; the hold is theirs until the first failed read.
     stream->AddHold();

@@ -2,6 +2,7 @@
 #ifndef SALAMANDER_ROUTER_WRITE_QUEUE_H_
 #define SALAMANDER_ROUTER_WRITE_QUEUE_H_
 
+#include <cstddef>
 #include <deque>
 #include <utility>
 
@@ -26,6 +27,8 @@ class WriteQueue {
     if (messages_.size() > 1) messages_.resize(1);
   }
   bool empty() const { return messages_.empty(); }
+  // The write in flight included.
+  size_t size() const { return messages_.size(); }
 
  private:
   std::deque<Message> messages_;  // push_back and pop_front leave references to the others valid

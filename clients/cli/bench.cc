@@ -106,10 +106,12 @@ absl::Status Bench(const BenchOptions& options) {
 }  // namespace
 
 int RunBench(const Args& args) {
+  if (!args.empty() && args[0] == "serve") return RunBenchServe(Args(args.begin() + 1, args.end()));
   BenchOptions options;
-  FlagSet flags("bench",
-                "Measures prefill and decode of a model in this process. The floor is the time that the arithmetic and "
-                "the bytes would take at the device's best rates, which are measured first.");
+  FlagSet flags(
+      "bench",
+      "Measures prefill and decode of a model in this process. The floor is the time that the arithmetic and "
+      "the bytes would take at the device's best rates, which are measured first. `bench serve` loads a cluster.");
   options.model.AddTo(flags);
   flags.Add("prompt_tokens", &options.prompt_tokens, "prompt lengths (default 8192,32768)");
   flags.Add("decode_batch", &options.decode_batch, "sequences decoded together (default 1,16); empty: no decoding");

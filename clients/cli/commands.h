@@ -16,6 +16,7 @@ int RunChat(const Args& args);
 int RunTokenize(const Args& args);
 int RunStatus(const Args& args);
 int RunBench(const Args& args);
+int RunBenchServe(const Args& args);
 
 // Replaces this process by a program beside it, with these arguments. Returns only on failure.
 int ExecRole(const std::string& program, const Args& args);

@@ -31,7 +31,7 @@ const Command kCommands[] = {
     {"chat", "talk with the model", RunChat},
     {"run", "generate in this process, without a cluster", RunLocal},
     {"status", "show a cluster's workers, load, memory and links", RunStatus},
-    {"bench", "measure a model on this machine", RunBench},
+    {"bench", "measure a model on this machine; bench serve: load a cluster", RunBench},
     {"tokenize", "show the token ids of a prompt", RunTokenize},
     {"router", "start a router", [](const Args& args) { return ExecRole("salamander-router", args); }},
     {"prefill-worker", "start a prefill worker",

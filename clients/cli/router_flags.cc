@@ -28,9 +28,11 @@ absl::Status RouterFlags::Check() const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<client::Client> RouterFlags::Connect() const {
-  client::ClientOptions options{
-      .tls_ca = tls_ca, .tls_cert = tls_cert, .tls_key = tls_key, .tls_server_name = tls_server_name};
+absl::StatusOr<client::Client> RouterFlags::Connect(client::ClientOptions options) const {
+  options.tls_ca = tls_ca;
+  options.tls_cert = tls_cert;
+  options.tls_key = tls_key;
+  options.tls_server_name = tls_server_name;
   if (!api_key_file.empty()) {
     ASSIGN_OR_RETURN(options.api_key, service::ReadSecretFile(api_key_file));
   } else if (const char* key = std::getenv(kKeyVariable); key != nullptr) {

@@ -20,7 +20,8 @@ struct RouterFlags {
   // INVALID_ARGUMENT naming the flag.
   absl::Status Check() const;
   // Reads the key from --api_key_file, or else takes SALAMANDER_API_KEY.
-  absl::StatusOr<client::Client> Connect() const;
+  // Fills in what the flags say.
+  absl::StatusOr<client::Client> Connect(client::ClientOptions options = {}) const;
 };
 
 }  // namespace salamander::cli

@@ -134,6 +134,7 @@ std::string StatusToJson(const client::ClusterStatus& status) {
                        {"queued_requests", status.queued_requests},
                        {"running_requests", status.running_requests},
                        {"queue_limit", status.queue_limit},
+                       {"router_cpu_seconds", status.router_cpu_seconds},
                        {"model",
                         {{"name", status.model.name},
                          {"fingerprint", status.model.fingerprint},

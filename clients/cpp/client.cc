@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "clients/cpp/callback_call.h"
 #include "clients/cpp/convert.h"
 #include "clients/cpp/generate_call.h"
 #include "common/base/status_macros.h"
@@ -62,7 +63,8 @@ absl::StatusOr<Client> Client::Connect(const std::string& target, const ClientOp
   security.cluster_token = options.cluster_token;
   security.api_key = options.api_key;
   RETURN_IF_ERROR(service::CheckTlsFiles(security.tls));
-  std::shared_ptr<grpc::Channel> channel = service::MakeChannel(target, security);
+  std::shared_ptr<grpc::Channel> channel =
+      service::MakeChannel(target, security, {.own_connection = options.own_connection});
   RETURN_IF_ERROR(WaitForConnection(*channel, target, security.tls, options.connect_timeout));
   return Client(std::make_unique<Impl>(channel));
 }
@@ -70,6 +72,11 @@ absl::StatusOr<Client> Client::Connect(const std::string& target, const ClientOp
 std::unique_ptr<GenerateCall> Client::Generate(const GenerateRequest& request, const CallOptions& options) const {
   return std::make_unique<GenerateCall>(
       std::make_unique<GenerateCall::Impl>(*impl_->inference, ToProto(request), options));
+}
+
+std::shared_ptr<CallbackCall> Client::GenerateAsync(const GenerateRequest& request, GenerateCallbacks callbacks,
+                                                    const CallOptions& options) const {
+  return StartCallbackCall(*impl_->inference, ToProto(request), options, std::move(callbacks));
 }
 
 absl::StatusOr<Completion> Client::Complete(const GenerateRequest& request, const CallOptions& options,
@@ -94,7 +101,7 @@ absl::StatusOr<Completion> Client::Complete(const GenerateRequest& request, cons
 
 absl::StatusOr<std::vector<int32_t>> Client::Tokenize(const Prompt& prompt, const CallOptions& options) const {
   grpc::ClientContext context;
-  SetDeadline(context, options);
+  Prepare(context, options);
   v1::TokenizeRequest request;
   *request.mutable_prompt() = ToProto(prompt);
   v1::TokenizeResponse response;
@@ -104,7 +111,7 @@ absl::StatusOr<std::vector<int32_t>> Client::Tokenize(const Prompt& prompt, cons
 
 absl::StatusOr<ModelInfo> Client::GetModel(const CallOptions& options) const {
   grpc::ClientContext context;
-  SetDeadline(context, options);
+  Prepare(context, options);
   v1::GetModelResponse response;
   RETURN_IF_ERROR(service::FromGrpc(impl_->inference->GetModel(&context, v1::GetModelRequest(), &response)));
   return FromProto(response);
@@ -112,7 +119,7 @@ absl::StatusOr<ModelInfo> Client::GetModel(const CallOptions& options) const {
 
 absl::StatusOr<ClusterStatus> Client::GetStatus(const CallOptions& options) const {
   grpc::ClientContext context;
-  SetDeadline(context, options);
+  Prepare(context, options);
   v1::GetStatusResponse response;
   RETURN_IF_ERROR(service::FromGrpc(impl_->cluster->GetStatus(&context, v1::GetStatusRequest(), &response)));
   return FromProto(response);

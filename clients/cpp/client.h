@@ -45,11 +45,32 @@ struct ClientOptions {
   // The cluster's shared secret, for operators: GetStatus needs no key with it.
   std::string cluster_token;
   absl::Duration connect_timeout = absl::Seconds(5);
+  // Even if another client of this process is connected to the same target.
+  bool own_connection = false;
 };
 
 struct CallOptions {
   // Sent to the router as the gRPC deadline: when it passes, all workers stop and the call ends in DEADLINE_EXCEEDED.
   absl::Duration timeout = absl::InfiniteDuration();
+  // W3C trace context: the caller's place in its trace ("00-TRACE-SPAN-FLAGS") and what its systems add to it. The
+  // cluster's log lines about the request name the trace. Not sent if empty.
+  std::string traceparent, tracestate;
+};
+
+// Called on threads of the client library, one at a time for one call; they must not block.
+struct GenerateCallbacks {
+  std::function<void(const Event&)> on_event;
+  // The last one, exactly once: OK after Finished, else why the call ended; and, after RESOURCE_EXHAUSTED, when the
+  // router expects to have room, if it said so.
+  std::function<void(const absl::Status&, std::optional<absl::Duration> retry_after)> on_end;
+};
+
+// One running Generate that nobody waits for.
+class CallbackCall {
+ public:
+  virtual ~CallbackCall() = default;
+  // Any thread; on_end still comes.
+  virtual void Cancel() = 0;
 };
 
 // One running Generate. Next() from one thread at a time; Cancel() from any.
@@ -86,6 +107,9 @@ class Client {
 
   // Starts a request; errors come out of the call's Next().
   std::unique_ptr<GenerateCall> Generate(const GenerateRequest& request, const CallOptions& options = {}) const;
+  // The same without a thread that waits for events: for many requests at once. The client outlives the calls' ends.
+  std::shared_ptr<CallbackCall> GenerateAsync(const GenerateRequest& request, GenerateCallbacks callbacks,
+                                              const CallOptions& options = {}) const;
   // Runs a request to its end. `on_event`, if given, sees every event on this thread.
   absl::StatusOr<Completion> Complete(const GenerateRequest& request, const CallOptions& options = {},
                                       const std::function<void(const Event&)>& on_event = nullptr) const;

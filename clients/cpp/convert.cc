@@ -197,6 +197,7 @@ ClusterStatus FromProto(const v1::GetStatusResponse& response) {
   status.queued_requests = response.queued_requests();
   status.running_requests = response.running_requests();
   status.queue_limit = response.queue_limit();
+  status.router_cpu_seconds = response.router_cpu_seconds();
   for (const v1::WorkerStatus& worker : response.workers()) status.workers.push_back(FromProto(worker));
   return status;
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "clients/cpp/convert.h"
 #include "common/service/grpc_status.h"
+#include "common/service/trace_context.h"
 
 namespace salamander::client {
 namespace {
@@ -17,13 +18,28 @@ constexpr char kRetryAfterKey[] = "grpc-retry-pushback-ms";
 
 }  // namespace
 
-void SetDeadline(grpc::ClientContext& context, const CallOptions& options) {
+void Prepare(grpc::ClientContext& context, const CallOptions& options) {
+  if (!options.traceparent.empty()) context.AddMetadata(service::kTraceparentKey, options.traceparent);
+  if (!options.tracestate.empty()) context.AddMetadata(service::kTracestateKey, options.tracestate);
   if (options.timeout == absl::InfiniteDuration()) return;
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(options.timeout));
 }
 
+std::optional<absl::Duration> RetryAfter(const grpc::ClientContext& context) {
+  const auto& trailing = context.GetServerTrailingMetadata();
+  const auto found = trailing.find(kRetryAfterKey);
+  int64_t milliseconds = 0;
+  if (found == trailing.end() ||
+      !absl::SimpleAtoi(absl::string_view(found->second.data(), found->second.size()), &milliseconds)) {
+    return std::nullopt;
+  }
+  return absl::Milliseconds(milliseconds);
+}
+
+absl::Status EndedWithoutFinished() { return absl::InternalError("the router ended the stream without Finished"); }
+
 GenerateCall::Impl::Impl(v1::Inference::Stub& stub, const v1::GenerateRequest& request, const CallOptions& options) {
-  SetDeadline(context, options);
+  Prepare(context, options);
   reader = stub.Generate(&context, request);
 }
 
@@ -55,7 +71,7 @@ absl::StatusOr<Event> GenerateCall::Impl::Next() {
     return *std::move(event);
   }
   status = End();
-  if (status.ok()) status = absl::InternalError("the router ended the stream without Finished");
+  if (status.ok()) status = EndedWithoutFinished();
   return status;
 }
 
@@ -65,14 +81,7 @@ GenerateCall::~GenerateCall() = default;
 absl::StatusOr<Event> GenerateCall::Next() { return impl_->Next(); }
 std::optional<absl::Duration> GenerateCall::retry_after() const {
   if (!impl_->ended) return std::nullopt;
-  const auto& trailing = impl_->context.GetServerTrailingMetadata();
-  const auto found = trailing.find(kRetryAfterKey);
-  int64_t milliseconds = 0;
-  if (found == trailing.end() ||
-      !absl::SimpleAtoi(absl::string_view(found->second.data(), found->second.size()), &milliseconds)) {
-    return std::nullopt;
-  }
-  return absl::Milliseconds(milliseconds);
+  return RetryAfter(impl_->context);
 }
 
 void GenerateCall::Cancel() { impl_->context.TryCancel(); }

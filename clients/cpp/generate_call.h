@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "clients/cpp/client.h"
@@ -12,8 +13,12 @@
 
 namespace salamander::client {
 
-// gRPC's deadline for a call with these options, counted from now.
-void SetDeadline(grpc::ClientContext& context, const CallOptions& options);
+// What every call with these options has: gRPC's deadline, counted from now, and the trace context.
+void Prepare(grpc::ClientContext& context, const CallOptions& options);
+// Of an ended call: when the router said to come again, if it did.
+std::optional<absl::Duration> RetryAfter(const grpc::ClientContext& context);
+// What a stream is that ends well without its last event.
+absl::Status EndedWithoutFinished();
 
 struct GenerateCall::Impl {
   // Starts the call. The stub's channel outlives it.

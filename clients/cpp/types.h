@@ -175,6 +175,7 @@ struct ClusterStatus {
   int64_t queued_requests = 0;
   int64_t running_requests = 0;
   int64_t queue_limit = 0;
+  double router_cpu_seconds = 0;  // of processor time, since it started
   std::vector<WorkerStatus> workers;
 };
 

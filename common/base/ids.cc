@@ -18,4 +18,8 @@ uint64_t RandomId() {
 
 std::string IdToString(uint64_t id) { return absl::StrCat(absl::Hex(id, absl::kZeroPad16)); }
 
+std::string RequestLabel(RequestId request, const std::string& trace_id) {
+  return absl::StrCat("request ", IdToString(request), trace_id.empty() ? "" : " trace ", trace_id);
+}
+
 }  // namespace salamander

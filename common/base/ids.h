@@ -17,6 +17,10 @@ uint64_t RandomId();
 // 16 hexadecimal digits.
 std::string IdToString(uint64_t id);
 
+// What log lines about a request begin with, before a colon: "request ID", or "request ID trace ID" if the client gave
+// a W3C trace context. log.h makes fields of both.
+std::string RequestLabel(RequestId request, const std::string& trace_id);
+
 }  // namespace salamander
 
 #endif  // SALAMANDER_COMMON_BASE_IDS_H_

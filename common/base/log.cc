@@ -3,7 +3,6 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -50,14 +49,19 @@ void InitLog(std::string_view process, LogLevel lowest, LogFormat format) {
 }
 
 std::string JsonLogFields(std::string_view message) {
-  constexpr std::string_view kRequest = "request ";
+  constexpr std::string_view kRequest = "request ", kTrace = " trace ";
+  const auto is_id = [](std::string_view id) {
+    return !id.empty() && id.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+  };
   std::string fields;
   const size_t colon = message.find(':');
   if (message.starts_with(kRequest) && colon != std::string_view::npos) {
-    const std::string_view id = message.substr(kRequest.size(), colon - kRequest.size());
-    const bool hex = std::ranges::all_of(
-        id, [](char c) { return std::string_view("0123456789abcdef").find(c) != std::string_view::npos; });
-    if (!id.empty() && hex) fields = "\"request_id\":" + Quoted(id) + ",";
+    const std::string_view ids = message.substr(kRequest.size(), colon - kRequest.size());
+    const size_t trace = ids.find(kTrace);
+    const std::string_view request_id = ids.substr(0, trace);
+    const std::string_view trace_id = trace == std::string_view::npos ? "" : ids.substr(trace + kTrace.size());
+    if (is_id(request_id)) fields += "\"request_id\":" + Quoted(request_id) + ",";
+    if (is_id(request_id) && is_id(trace_id)) fields += "\"trace_id\":" + Quoted(trace_id) + ",";
   }
   return fields + "\"msg\":" + Quoted(message);
 }

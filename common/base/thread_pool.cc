@@ -71,6 +71,21 @@ void SerialExecutor::Post(std::function<void()> closure) {
   core_->pool->Post([core = core_] { Drain(core); });
 }
 
+void SerialExecutor::Run(std::function<void()> closure) {
+  const std::shared_ptr<Core> core = core_;  // The closure may destroy this object.
+  {
+    std::lock_guard lock(core->mutex);
+    if (core->draining) {
+      core->queue.push_back(std::move(closure));
+      return;
+    }
+    core->draining = true;
+  }
+  closure();
+  closure = nullptr;
+  Drain(core);
+}
+
 void SerialExecutor::Drain(const std::shared_ptr<Core>& core) {
   // A few at a time, so that one busy executor does not hold a pool thread for ever.
   for (int i = 0; i < 16; ++i) {

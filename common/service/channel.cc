@@ -85,7 +85,7 @@ Metadata MetadataOf(const ChannelSecurity& security) {
 }  // namespace
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const ChannelSecurity& security,
-                                           const std::string& authority) {
+                                           const ChannelOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetMaxSendMessageSize(kMaxMessageBytes);
@@ -98,6 +98,11 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const Cha
   // Despite its name also the time one attempt to connect may take.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // What comes back over gRPC is small: the window need not grow.
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  if (!options.retries) arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  if (options.own_connection) arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  const std::string& authority = options.authority;
   if (!authority.empty()) arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, authority);
   // What the certificate must name, where that is not what is dialed.
   const std::string& name = security.tls.server_name;

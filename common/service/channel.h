@@ -42,11 +42,20 @@ inline ChannelSecurity MemberSecurity(const Security& security) {
   return {.tls = security.tls, .cluster_token = security.cluster_token, .api_key = {}};
 }
 
+struct ChannelOptions {
+  // Who the peer says it is, where that is not its address: the name, with a port, that the address was found under.
+  std::string authority = {};
+  // Whether gRPC keeps what a call sends, to send it again if the peer surely has not seen it. That costs a part of
+  // every call; who treats UNAVAILABLE itself needs none.
+  bool retries = true;
+  // Otherwise channels of this process to the same target share one.
+  bool own_connection = false;
+};
+
 // Connects lazily, at the first call, and again after failures (0.2 s to 2 s apart). Never through an HTTP proxy: the
-// peers of a cluster reach each other directly. `authority` is who the peer says it is, where that is not its address:
-// the name, with a port, that the address was found under.
+// peers of a cluster reach each other directly.
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const ChannelSecurity& security = {},
-                                           const std::string& authority = "");
+                                           const ChannelOptions& options = {});
 
 // The server's side of the same agreement, and bounds on what clients can make it hold.
 void ConfigureServer(grpc::ServerBuilder& builder);

@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/synchronization/mutex.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/service/certificate.h"
@@ -153,6 +154,8 @@ absl::StatusOr<double> StartProcessFromFlags(const std::string& process) {
   ASSIGN_OR_RETURN(const LogFormat format, ParseLogFormat(absl::GetFlag(FLAGS_log_format)));
   InitLog(process, level, format);
   RouteGrpcLogs();
+  // Debian's Abseil is a debug build in this: it would keep a graph of the order of gRPC's locks.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const double grace = absl::GetFlag(FLAGS_grace_seconds);
   RETURN_IF_ERROR(CheckFlag("grace_seconds", grace, 0.0, kMaxSeconds));
   return grace;

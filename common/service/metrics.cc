@@ -33,12 +33,6 @@ double ResidentBytes() {
   return resident_pages * static_cast<double>(sysconf(_SC_PAGESIZE));
 }
 
-double CpuSeconds() {
-  timespec used{};
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
-}
-
 double CountEntries(const char* folder) {
   std::error_code error;
   double entries = 0;
@@ -50,6 +44,12 @@ double CountEntries(const char* folder) {
 }
 
 }  // namespace
+
+double ProcessCpuSeconds() {
+  timespec used{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
+}
 
 const std::vector<double>& SecondsBuckets() {
   static const std::vector<double> buckets = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
@@ -114,7 +114,7 @@ Metrics::Metrics(const std::string& role) : impl_(std::make_shared<Impl>()) {
   GaugeFrom("salamander_process_resident_bytes", "Resident memory.", {}, ResidentBytes);
   GaugeFrom("salamander_process_open_fds", "Open file descriptors.", {}, [] { return CountEntries("/proc/self/fd"); });
   GaugeFrom("salamander_process_threads", "Threads.", {}, [] { return CountEntries("/proc/self/task"); });
-  CounterFrom("salamander_process_cpu_seconds_total", "Processor time used, user and system.", {}, CpuSeconds);
+  CounterFrom("salamander_process_cpu_seconds_total", "Processor time used, user and system.", {}, ProcessCpuSeconds);
 }
 
 Metrics::~Metrics() {

@@ -34,6 +34,9 @@ const std::vector<double>& SecondsBuckets();
 // Tokens, 1 to 1M and beyond.
 const std::vector<double>& TokenBuckets();
 
+// Processor time that this process has used, user and system.
+double ProcessCpuSeconds();
+
 class Metrics {
  public:
   // `role` and the build version go into salamander_build_info.

@@ -288,7 +288,8 @@ void Registration::Impl::ListLinks() {
       Log(LogLevel::kInfo, absl::StrCat("router ", router, " is at ", address));
       Link& link = links.emplace_back();
       link.address = address;
-      link.stub = v1::Cluster::NewStub(MakeChannel(address, options.security, address == router ? "" : router));
+      link.stub =
+          v1::Cluster::NewStub(MakeChannel(address, options.security, {.authority = address == router ? "" : router}));
       link.retry_seconds = options.retry_seconds;
     }
   }

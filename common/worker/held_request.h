@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "common/base/ids.h"
@@ -28,6 +29,7 @@ struct HeldRequest {
   const RequestId id;
   const uint64_t epoch;
   const v1::Plan plan;
+  std::string trace_id;                      // of the client's W3C trace context; empty: none
   std::unique_ptr<Reservation> reservation;  // null once it is being retired
   RequestState state = RequestState::kReserved;
   typename Stream::Ptr stream;  // from the claim on

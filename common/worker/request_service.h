@@ -2,10 +2,12 @@
 #ifndef SALAMANDER_COMMON_WORKER_REQUEST_SERVICE_H_
 #define SALAMANDER_COMMON_WORKER_REQUEST_SERVICE_H_
 
+#include <string>
 #include <utility>
 
 #include "common/service/cluster_gate.h"
 #include "common/service/grpc_status.h"
+#include "common/service/trace_context.h"
 #include "common/worker/request_table.h"
 #include "salamander/v1/cluster.pb.h"
 
@@ -23,7 +25,8 @@ class RequestService : public Service {
                                     v1::ReserveResponse* response) final {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     if (absl::Status member = gate_.Check(*context, "Reserve"); !member.ok()) return Refuse(reactor, member);
-    requests_->Reserve(*request, [reactor, response](absl::StatusOr<v1::ReserveResponse> reserved) {
+    const std::string trace_id = service::TraceContextOf(*context).trace_id();
+    requests_->Reserve(*request, trace_id, [reactor, response](absl::StatusOr<v1::ReserveResponse> reserved) {
       if (reserved.ok()) *response = *std::move(reserved);
       reactor->Finish(service::ToGrpc(reserved.status()));
     });

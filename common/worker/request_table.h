@@ -103,7 +103,9 @@ class RequestTable final : public RequestTableBase {
       : RequestTableBase(host, role, loop, budget_bytes), hooks_(hooks) {}
 
   // --- Any thread. `done` runs on the engine thread, within one turn.
-  void Reserve(const v1::ReserveRequest& request, std::function<void(absl::StatusOr<v1::ReserveResponse>)> done);
+  // `trace_id` goes into the log's lines about the request.
+  void Reserve(const v1::ReserveRequest& request, const std::string& trace_id,
+               std::function<void(absl::StatusOr<v1::ReserveResponse>)> done);
   void Release(const v1::ReleaseRequest& request, std::function<void()> done);
   typename Stream::Handlers StreamHandlers();
   void EndAll(const absl::Status& status) override;
@@ -123,7 +125,7 @@ class RequestTable final : public RequestTableBase {
   double EndOverdue();
 
  private:
-  absl::StatusOr<v1::ReserveResponse> DoReserve(const v1::ReserveRequest& request);
+  absl::StatusOr<v1::ReserveResponse> DoReserve(const v1::ReserveRequest& request, const std::string& trace_id);
   void OnCommand(const StreamPtr& stream, const typename Request::Command& command);
   void OnHalfClose(const StreamPtr& stream);
   void OnCancel(const StreamPtr& stream);
@@ -135,9 +137,9 @@ class RequestTable final : public RequestTableBase {
 };
 
 template <typename Request>
-void RequestTable<Request>::Reserve(const v1::ReserveRequest& request,
+void RequestTable<Request>::Reserve(const v1::ReserveRequest& request, const std::string& trace_id,
                                     std::function<void(absl::StatusOr<v1::ReserveResponse>)> done) {
-  loop_->Post([this, request, done = std::move(done)] { done(DoReserve(request)); });
+  loop_->Post([this, request, trace_id, done = std::move(done)] { done(DoReserve(request, trace_id)); });
 }
 
 template <typename Request>
@@ -179,8 +181,8 @@ bool RequestTable<Request>::Transition(Request& request, RequestEvent event, con
   const std::optional<RequestState> next = NextState(role_, request.state, event);
   if (!next.has_value()) return false;
   Log(LogLevel::kInfo,
-      absl::StrCat("request ", IdToString(request.id), ": ", std::string(RequestStateName(request.state)), " -> ",
-                   std::string(RequestStateName(*next)), ": ", why));
+      absl::StrCat(RequestLabel(request.id, request.trace_id), ": ", std::string(RequestStateName(request.state)),
+                   " -> ", std::string(RequestStateName(*next)), ": ", why));
   request.state = *next;
   return true;
 }
@@ -225,12 +227,17 @@ double RequestTable<Request>::EndOverdue() {
 }
 
 template <typename Request>
-absl::StatusOr<v1::ReserveResponse> RequestTable<Request>::DoReserve(const v1::ReserveRequest& request) {
+absl::StatusOr<v1::ReserveResponse> RequestTable<Request>::DoReserve(const v1::ReserveRequest& request,
+                                                                     const std::string& trace_id) {
   RETURN_IF_ERROR(CheckReserve(request));
   absl::StatusOr<std::unique_ptr<Request>> admitted = hooks_->Admit(request);
   if (!admitted.ok()) return host_->ReportFailure(admitted.status());
   live_.Add(1);
-  v1::ReserveResponse granted = Granted(*(*admitted)->reservation);
+  Request& held = **admitted;
+  held.trace_id = trace_id;
+  Log(LogLevel::kInfo, absl::StrCat(RequestLabel(held.id, trace_id), ": reserved, epoch ", IdToString(held.epoch), ", ",
+                                    held.plan.prompt_tokens(), " prompt tokens in ", held.plan.spans_size(), " spans"));
+  v1::ReserveResponse granted = Granted(*held.reservation);
   requests_[granted.epoch()] = *std::move(admitted);
   return granted;
 }

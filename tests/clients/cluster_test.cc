@@ -2,9 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -107,6 +109,52 @@ TEST_F(ClusterTest, RefusesBadRequestsAsOneProcessDoes) {
       EXPECT_THAT(command.err(), HasSubstr("error: INVALID_ARGUMENT: "));
     }
   }
+}
+
+TEST_F(ClusterTest, BenchServeReportsWhatItSaw) {
+  const std::string file = absl::StrCat(::testing::TempDir(), "load-", getpid(), ".json");
+  Command load({"bench", "serve", target_, "--rate=20", "--duration=3", "--input_min=10", "--input_max=600",
+                "--output_min=2", "--output_max=8", "--connections=3", "--seed=5", "--slo_ttft=30", "--slo_itl=10",
+                "--output=" + file});
+  EXPECT_EQ(load.Wait(120), 0) << load.err();
+  EXPECT_THAT(load.out(), HasSubstr("time to first token"));
+  std::ifstream written(file);
+  const Json report = Json::parse(written, nullptr, /*allow_exceptions=*/false);
+  std::filesystem::remove(file);
+  ASSERT_TRUE(report.is_object());
+  const Json& requests = report["requests"];
+  EXPECT_GT(requests["sent"], 20);
+  EXPECT_EQ(requests["completed"], requests["sent"]) << report["errors"];
+  EXPECT_EQ(requests["within_slo"], requests["sent"]);
+  EXPECT_EQ(report["samples"].size(), requests["sent"]);
+  for (const Json& sample : report["samples"]) {
+    EXPECT_GE(sample["output"], 2);
+    EXPECT_LE(sample["output"], 8);
+    EXPECT_GT(sample["ttft_s"], 0);
+    EXPECT_GE(sample["e2e_s"], sample["ttft_s"]);
+  }
+  EXPECT_EQ(report["ttft_s"]["count"], requests["sent"]);
+  EXPECT_GT(report["router"]["cpu_us_per_request"], 0);
+}
+
+TEST_F(ClusterTest, BenchServeReplaysATraceAndIsRefusedElsewhere) {
+  const std::string trace = absl::StrCat(::testing::TempDir(), "trace-", getpid(), ".jsonl");
+  std::ofstream(trace) << "{\"timestamp\": 5, \"input_length\": 300, \"output_length\": 4}\n"
+                          "{\"timestamp\": 105, \"input_length\": 3000000, \"output_length\": 4}\n";
+  Command load({"bench", "serve", target_, "--trace=" + trace, "--json"});
+  EXPECT_EQ(load.Wait(60), 0) << load.err();
+  const Json report = Json::parse(load.out(), nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(report.is_object()) << load.out();
+  EXPECT_EQ(report["requests"]["completed"], 1);
+  EXPECT_EQ(report["errors"], (Json{{"INVALID_ARGUMENT", 1}}));
+  std::ofstream(trace) << "{\"timestamp\": 5}\n";
+  Command bad({"bench", "serve", target_, "--trace=" + trace});
+  EXPECT_EQ(bad.Wait(), 2);
+  EXPECT_THAT(bad.err(), HasSubstr("line 1: input_length is missing"));
+  std::filesystem::remove(trace);
+  Command remote({"bench", "serve", "--target=192.0.2.1:7000"});
+  EXPECT_EQ(remote.Wait(), 2);
+  EXPECT_THAT(remote.err(), HasSubstr("--allow_remote"));
 }
 
 TEST_F(ClusterTest, CtrlCGivesTheMemoryBack) {

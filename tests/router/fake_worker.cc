@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/service/channel.h"
+#include "common/service/trace_context.h"
 
 namespace salamander::router {
 namespace {
@@ -41,6 +42,7 @@ void FakeWorker::Serve(grpc::Service* service) {
   grpc::ServerBuilder builder;
   // Not the workers' own configuration, which keeps few threads for blocking services as this one.
   builder.SetMaxReceiveMessageSize(service::kMaxMessageBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);  // as the workers'
   int port = 0;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(service);
@@ -111,8 +113,20 @@ v1::DecodeStart FakeWorker::last_decode_start() const {
   return decode_start_;
 }
 
+std::vector<std::string> FakeWorker::traces() const {
+  std::lock_guard lock(mutex_);
+  return traces_;
+}
+
+void FakeWorker::NoteTrace(const grpc::ServerContext& context) {
+  const service::TraceContext trace = service::TraceContextOf(context);
+  std::lock_guard lock(mutex_);
+  traces_.push_back(trace.tracestate.empty() ? trace.traceparent : trace.traceparent + " " + trace.tracestate);
+}
+
 grpc::Status FakeWorker::Reserve(grpc::ServerContext* context, const v1::ReserveRequest& request,
                                  v1::ReserveResponse* response) {
+  NoteTrace(*context);
   std::unique_lock lock(mutex_);
   ++reserved_;
   changed_.notify_all();
@@ -170,6 +184,7 @@ FakePrefillWorker::FakePrefillWorker(std::string name, Script script)
 }
 
 grpc::Status FakePrefillWorker::Prefill(grpc::ServerContext* context, Stream* stream) {
+  NoteTrace(*context);
   v1::PrefillCommand command;
   if (!stream->Read(&command) || !command.has_start()) {
     return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "the first message must be start");
@@ -228,6 +243,7 @@ FakeDecodeWorker::FakeDecodeWorker(std::string name, Script script)
 }
 
 grpc::Status FakeDecodeWorker::Decode(grpc::ServerContext* context, Stream* stream) {
+  NoteTrace(*context);
   v1::DecodeCommand command;
   if (!stream->Read(&command) || !command.has_start()) {
     return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "the first message must be start");

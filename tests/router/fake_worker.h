@@ -85,6 +85,8 @@ class FakeWorker {
   }
   v1::PrefillStart last_prefill_start() const;
   v1::DecodeStart last_decode_start() const;
+  // W3C trace contexts of the calls so far, as "traceparent" or "traceparent tracestate".
+  std::vector<std::string> traces() const;
 
  protected:
   // Called by the constructors of the two kinds.
@@ -95,6 +97,7 @@ class FakeWorker {
   std::optional<v1::Plan> Claim(uint64_t epoch);
   void Drop(uint64_t epoch, bool cancelled);
   void AddFinishedSpan(int32_t span);
+  void NoteTrace(const grpc::ServerContext& context);
 
   const Script script_;
   mutable std::mutex mutex_;
@@ -112,6 +115,7 @@ class FakeWorker {
   int64_t free_memory_ = 0;
   int reserved_ = 0, released_ = 0, cancelled_ = 0, streams_ = 0;
   std::vector<int32_t> finished_spans_;
+  std::vector<std::string> traces_;
 };
 
 class FakePrefillWorker final : public FakeWorker, public v1::PrefillWorker::Service {

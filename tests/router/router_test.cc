@@ -187,5 +187,27 @@ TEST_F(RouterTest, AnswersModelAndTokenize) {
   EXPECT_EQ(stub_->Tokenize(&empty_context, request, &response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
+TEST_F(RouterTest, PassesTheTraceContextToEveryLeg) {
+  StartRouter();
+  auto& p0 = AddPrefill("p0");
+  auto& d0 = AddDecode("d0");
+  const std::string parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  const auto ask = [&](const std::string& traceparent) {
+    grpc::ClientContext context;
+    context.AddMetadata("traceparent", traceparent);
+    context.AddMetadata("tracestate", "rojo=00f067aa0ba902b7");
+    context.AddMetadata("tracestate", "congo=t61rcWkgMzE");
+    auto reader = stub_->Generate(&context, Tokens(100));
+    EXPECT_TRUE(Collect(&context, reader.get()).status.ok());
+  };
+  ask(parent);
+  const std::string both = parent + " rojo=00f067aa0ba902b7,congo=t61rcWkgMzE";
+  EXPECT_THAT(p0.traces(), ElementsAre(both, both)) << "its reservation and its stream";
+  EXPECT_THAT(d0.traces(), ElementsAre(both, both));
+  // A malformed parent is none, and its state means nothing.
+  ask("00-0AF7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+  EXPECT_THAT(p0.traces(), ElementsAre(both, both, "", ""));
+}
+
 }  // namespace
 }  // namespace salamander::router

@@ -78,7 +78,7 @@ class Client:
     def __init__(self, target: str, *, tls_ca: str | None = None, tls_cert: str | None = None,
                  tls_key: str | None = None, tls_server_name: str | None = None, api_key: str | None = None):
         self.target = target
-        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else None
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         options: list[tuple[str, object]] = [
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -105,15 +105,21 @@ class Client:
         """Ends the connection and cancels its running calls."""
         self._channel.close()
 
-    def generate(self, *, timeout: float | None = None, **options: Unpack[GenerateOptions]) -> GenerateCall:
-        """Starts a request; its events, and its errors, come out of the returned call."""
-        return GenerateCall(self._inference.Generate(make_request(options), timeout=timeout, metadata=self._metadata))
+    def generate(self, *, timeout: float | None = None, traceparent: str | None = None, tracestate: str | None = None,
+                 **options: Unpack[GenerateOptions]) -> GenerateCall:
+        """Starts a request; its events, and its errors, come out of the returned call.
 
-    def complete(self, *, timeout: float | None = None, on_event: Callable[[Event], None] | None = None,
-                 **options: Unpack[GenerateOptions]) -> Completion:
+        `traceparent` and `tracestate` are the caller's W3C trace context: the cluster's log lines name the trace.
+        """
+        trace = (("traceparent", traceparent), ("tracestate", tracestate))
+        metadata = self._metadata + tuple((key, value) for key, value in trace if value)
+        return GenerateCall(self._inference.Generate(make_request(options), timeout=timeout, metadata=metadata))
+
+    def complete(self, *, timeout: float | None = None, traceparent: str | None = None, tracestate: str | None = None,
+                 on_event: Callable[[Event], None] | None = None, **options: Unpack[GenerateOptions]) -> Completion:
         """Runs a request to its end. `on_event` sees every event on the way."""
         completion = Completion()
-        with self.generate(timeout=timeout, **options) as call:
+        with self.generate(timeout=timeout, traceparent=traceparent, tracestate=tracestate, **options) as call:
             for event in call:
                 completion.add(event)
                 if on_event is not None:

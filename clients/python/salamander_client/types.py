@@ -174,6 +174,7 @@ class ClusterStatus:
     queued_requests: int
     running_requests: int
     queue_limit: int
+    router_cpu_seconds: float  # of processor time, since it started
     workers: list[WorkerStatus]
 
 
@@ -222,7 +223,8 @@ def status_from_proto(message: cluster_pb2.GetStatusResponse) -> ClusterStatus:
     return ClusterStatus(
         router_version=message.router_version, model=model_from_proto(message.model), ready=message.ready,
         queued_requests=message.queued_requests, running_requests=message.running_requests,
-        queue_limit=message.queue_limit, workers=[_worker_from_proto(worker) for worker in message.workers])
+        queue_limit=message.queue_limit, router_cpu_seconds=message.router_cpu_seconds,
+        workers=[_worker_from_proto(worker) for worker in message.workers])
 
 
 def _worker_from_proto(message: cluster_pb2.WorkerStatus) -> WorkerStatus:

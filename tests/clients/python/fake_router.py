@@ -34,7 +34,7 @@ class FakeRouter(inference_pb2_grpc.InferenceServicer, cluster_pb2_grpc.ClusterS
         self.trailing_metadata = ()
         self.hang = False  # after the events: wait until the client goes
         self.requests = []
-        self.authorizations = []  # of all calls
+        self.metadata = []  # of all calls
         self.client_gone = threading.Event()
 
     def _end(self, context):
@@ -77,7 +77,7 @@ class _Recorder(grpc.ServerInterceptor):
         self.router = router
 
     def intercept_service(self, continuation, handler_call_details):
-        self.router.authorizations.append(dict(handler_call_details.invocation_metadata).get("authorization"))
+        self.router.metadata.append(dict(handler_call_details.invocation_metadata))
         return continuation(handler_call_details)
 
 

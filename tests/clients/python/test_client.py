@@ -187,7 +187,17 @@ def test_api_key_goes_with_every_call(router):
         client.status()
     with sc.Client(router.target) as client:
         client.get_model()
-    assert router.authorizations == ["Bearer sk-1"] * 4 + [None]
+    assert [call.get("authorization") for call in router.metadata] == ["Bearer sk-1"] * 4 + [None]
+
+
+def test_a_trace_context_goes_with_the_request(router):
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with sc.Client(router.target, api_key="sk-1") as client:
+        client.complete(text="x", traceparent=parent, tracestate="a=1")
+        client.complete(text="x")
+    sent, plain = router.metadata
+    assert (sent["traceparent"], sent["tracestate"], sent["authorization"]) == (parent, "a=1", "Bearer sk-1")
+    assert "traceparent" not in plain and "tracestate" not in plain
 
 
 @pytest.fixture(scope="module")

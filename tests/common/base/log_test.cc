@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/ids.h"
 
 namespace salamander {
 namespace {
@@ -17,8 +18,13 @@ nlohmann::json Fields(const std::string& message) {
 TEST(JsonLog, RequestsAreAFieldOfTheirOwn) {
   EXPECT_EQ(Fields("request 72be8475e090d0cf: queued -> failed: \"x\"\n").dump(),
             R"({"msg":"request 72be8475e090d0cf: queued -> failed: \"x\"\n","request_id":"72be8475e090d0cf"})");
-  for (const char* message :
-       {"", "ready", "request : empty", "request of a worker: lost", "request 12ab without a colon"}) {
+  EXPECT_EQ(Fields("request 72be8475e090d0cf trace 0af7651916cd43dd8448eb211c80319c: claimed").dump(),
+            R"({"msg":"request 72be8475e090d0cf trace 0af7651916cd43dd8448eb211c80319c: claimed",)"
+            R"("request_id":"72be8475e090d0cf","trace_id":"0af7651916cd43dd8448eb211c80319c"})");
+  EXPECT_EQ(RequestLabel(0x12, "0af7"), "request 0000000000000012 trace 0af7");
+  EXPECT_EQ(RequestLabel(0x12, ""), "request 0000000000000012");
+  for (const char* message : {"", "ready", "request : empty", "request of a worker: lost",
+                              "request 12ab without a colon", "request of a trace 12ab: lost"}) {
     EXPECT_EQ(Fields(message), nlohmann::json({{"msg", message}})) << message;
   }
 }

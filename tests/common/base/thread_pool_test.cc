@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <thread>
 #include <vector>
 
 namespace salamander {
@@ -42,17 +43,52 @@ TEST(SerialExecutor, KeepsOrderAndNeverOverlaps) {
   for (int i = 0; i < 1000; ++i) EXPECT_EQ(seen[i], i);
 }
 
+TEST(SerialExecutor, RunsHereWhenIdleAndInTurnWhenNot) {
+  ThreadPool pool("test", 1);
+  SerialExecutor executor(&pool);
+  std::vector<int> seen;
+  executor.Run([&] {
+    executor.Run([&] { seen.push_back(2); });
+    executor.Post([&] { seen.push_back(3); });
+    seen.push_back(1);
+  });
+  EXPECT_EQ(seen, (std::vector<int>{1, 2, 3}));
+}
+
+TEST(SerialExecutor, RunAndPostFromManyThreadsNeverOverlap) {
+  constexpr int kThreads = 4, kEach = 500;
+  int ran = 0;  // no atomic: the executor is its lock
+  {
+    ThreadPool pool("test", 2);
+    SerialExecutor executor(&pool);
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&] {
+        for (int i = 0; i < kEach; ++i) {
+          executor.Run([&] { ++ran; });
+          executor.Post([&] { ++ran; });
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  EXPECT_EQ(ran, 2 * kThreads * kEach);
+}
+
 TEST(SerialExecutor, MayBeDestroyedFromItsOwnClosure) {
   std::atomic<int> ran = 0;
   {
     ThreadPool pool("test", 2);
-    auto* executor = new SerialExecutor(&pool);
-    executor->Post([&, executor] {
+    const auto end = [&ran](SerialExecutor* executor) {
       delete executor;
       ++ran;
-    });
+    };
+    auto* executor = new SerialExecutor(&pool);
+    executor->Post([=] { end(executor); });
+    auto* other = new SerialExecutor(&pool);
+    other->Run([=] { end(other); });
   }
-  EXPECT_EQ(ran, 1);
+  EXPECT_EQ(ran, 2);
 }
 
 }  // namespace
