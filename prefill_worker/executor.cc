@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
+#include "common/base/virtual_deadline.h"
 #include "common/worker/items.h"
 
 namespace salamander::prefill {
@@ -113,7 +114,7 @@ absl::Status Executor::TakeStart(Request& request, const v1::PrefillStart& start
         absl::StrCat("start.tokens[", i, "]: ", start.tokens(i), " is not in [0, ", vocab_size, ")"));
   }
   request.priority = start.priority();
-  request.deadline = VirtualDeadline(host_->clock->Now(), plan.prompt_tokens(), kReferenceTokensPerSecond);
+  request.deadline = VirtualDeadline(host_->clock->Now(), plan.prompt_tokens());
   request.tokens.assign(start.tokens().begin(), start.tokens().end());
   for (const v1::Subscriber& subscriber : start.subscribers()) {
     request.destinations.push_back(

@@ -64,10 +64,6 @@ bool RequestSchedule::Present(int32_t index, int64_t layer, const HasItem& has) 
               .span = index});
 }
 
-double VirtualDeadline(double arrival, int64_t prompt_tokens, double tokens_per_second) {
-  return arrival + static_cast<double>(prompt_tokens) / tokens_per_second;
-}
-
 int PickCandidate(absl::Span<const Candidate> candidates) {
   const auto rank = [](const Candidate& c) { return std::tuple(-int64_t{c.priority}, c.deadline, c.order); };
   const auto best = std::min_element(candidates.begin(), candidates.end(),

@@ -82,14 +82,9 @@ class RequestSchedule {
 // What the policy sees of a request that has a span ready.
 struct Candidate {
   int32_t priority = 0;  // higher first
-  double deadline = 0;   // virtual: earlier first
+  double deadline = 0;   // virtual (common/base/virtual_deadline.h): earlier first
   uint64_t order = 0;    // of arrival; breaks ties
 };
-
-// A prompt's virtual deadline: when it would be done, had it a worker of this rate alone from its arrival on. Shorter
-// prompts overtake longer ones, but one that has waited has a deadline ahead of all that came much later.
-double VirtualDeadline(double arrival, int64_t prompt_tokens, double tokens_per_second);
-inline constexpr double kReferenceTokensPerSecond = 4096;
 
 // Position of the candidate to step: highest priority, then earliest deadline, then arrival. -1 if there is none.
 int PickCandidate(absl::Span<const Candidate> candidates);

@@ -82,6 +82,15 @@ absl::Status CheckDeadline(double seconds_left, int64_t prompt_tokens, int64_t t
       tokens_per_second, " tokens/s that takes ", needed, " s, the deadline is in ", seconds_left, " s"));
 }
 
+absl::Status CheckWait(int64_t tokens_ahead, double tokens_per_second, double limit_seconds) {
+  if (limit_seconds <= 0 || tokens_per_second <= 0) return absl::OkStatus();
+  const double wait = tokens_ahead / tokens_per_second;
+  if (wait <= limit_seconds) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("the wait is too long: ", tokens_ahead, " tokens are ahead, at ",
+                                                   tokens_per_second, " tokens/s that takes ", wait,
+                                                   " s, the limit is ", limit_seconds, " s"));
+}
+
 double RetryAfterSeconds(int64_t tokens_ahead, double tokens_per_second) {
   constexpr double kUnknown = 1, kLeast = 0.2, kMost = 30;
   if (tokens_per_second <= 0) return kUnknown;

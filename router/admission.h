@@ -48,7 +48,7 @@ class Admission {
   int64_t queue_limit() const { return options_.queue_limit; }
   int64_t queued() const;
   int64_t running() const;
-  // Prompt tokens of the requests that wait.
+  // Prompt tokens of the requests that wait in the queue.
   int64_t queued_tokens() const;
 
  private:
@@ -76,6 +76,10 @@ class Admission {
 // the measured rate. With an unknown rate or nothing ahead it may always try: a rate measured on other prompts must not
 // keep an idle cluster from work.
 absl::Status CheckDeadline(double seconds_left, int64_t prompt_tokens, int64_t tokens_ahead, double tokens_per_second);
+
+// RESOURCE_EXHAUSTED if `tokens_ahead` take longer than `limit_seconds` at the measured rate; 0: no limit. With an
+// unknown rate as above.
+absl::Status CheckWait(int64_t tokens_ahead, double tokens_per_second, double limit_seconds);
 
 // When a refused client should come back: after the work that waits, within [0.2, 30] seconds.
 double RetryAfterSeconds(int64_t tokens_ahead, double tokens_per_second);

@@ -16,6 +16,10 @@ ABSL_FLAG(int64_t, span_tokens, RouterOptions().span_tokens, "longest span of a 
 ABSL_FLAG(int64_t, min_span_tokens, RouterOptions().min_span_tokens,
           "shorter prompts are not cut for more workers to help below this");
 ABSL_FLAG(int64_t, queue_limit, RouterOptions().queue_limit, "requests that may wait");
+ABSL_FLAG(
+    double, max_queue_seconds, RouterOptions().max_queue_seconds,
+    "requests that would wait longer for their turn, by the prompt tokens ahead of them and the measured rate, are "
+    "refused, and so are those that did wait so long; 0: no limit");
 ABSL_FLAG(int64_t, max_running, RouterOptions().max_running, "requests that run at once");
 ABSL_FLAG(int32_t, max_logprobs, RouterOptions().max_logprobs, "largest number of log-probabilities a client may ask");
 ABSL_FLAG(int64_t, default_max_tokens, RouterOptions().default_max_tokens, "max_tokens of requests that give none");
@@ -49,6 +53,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   options.span_tokens = absl::GetFlag(FLAGS_span_tokens);
   options.min_span_tokens = absl::GetFlag(FLAGS_min_span_tokens);
   options.queue_limit = absl::GetFlag(FLAGS_queue_limit);
+  options.max_queue_seconds = absl::GetFlag(FLAGS_max_queue_seconds);
   options.max_running = absl::GetFlag(FLAGS_max_running);
   options.max_logprobs = absl::GetFlag(FLAGS_max_logprobs);
   options.default_max_tokens = absl::GetFlag(FLAGS_default_max_tokens);

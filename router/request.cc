@@ -149,14 +149,13 @@ void Request::OnChecked(absl::StatusOr<Checked> checked) {
           auto shared = std::make_shared<absl::StatusOr<Placement>>(std::move(placement));
           self->Post([self = self.get(), shared] { self->OnAdmitted(std::move(*shared)); });
         });
-    if (ticket.ok()) ticket_ = *ticket;
+    if (ticket.ok()) {
+      ticket_ = *ticket;
+      work_ = context_.backlog->Add(priority_, prompt_tokens);
+    }
     chances = ticket.status();
   }
-  if (chances.code() == absl::StatusCode::kResourceExhausted) {
-    const PrefillLoad load = context_.placer->Load();
-    const double seconds = RetryAfterSeconds(load.tokens + context_.admission->queued_tokens(), load.tokens_per_second);
-    return Fail(absl::ResourceExhaustedError(absl::StrCat(chances.message(), "; retry in ", seconds, " s")), seconds);
-  }
+  if (chances.code() == absl::StatusCode::kResourceExhausted) return Refuse(chances.message());
   if (!chances.ok()) return Fail(chances);
 
   if (!Move(RequestEvent::kAccepted,
@@ -167,13 +166,34 @@ void Request::OnChecked(absl::StatusOr<Checked> checked) {
   response.mutable_accepted()->set_request_id(IdToString(id_));
   response.mutable_accepted()->set_prompt_tokens(prompt_tokens);
   client_->Send(std::move(response));
+  LimitWait();
 }
 
 absl::Status Request::CheckChances(const Demand& demand) {
   RETURN_IF_ERROR(context_.placer->CheckPossible(demand));
+  const double rate = context_.placer->Load().tokens_per_second;
+  const int64_t ahead = context_.backlog->TokensAhead(priority_, demand.prompt_tokens);
+  RETURN_IF_ERROR(CheckDeadline(SecondsLeft(), demand.prompt_tokens, ahead, rate));
+  return CheckWait(ahead, rate, context_.max_queue_seconds);
+}
+
+void Request::LimitWait() {
+  const double limit = context_.max_queue_seconds;
+  if (limit <= 0) return;
+  context_.timer->After(limit, [weak = weak_from_this(), wait = ++waits_, limit] {
+    const std::shared_ptr<Request> alive = weak.lock();
+    if (alive == nullptr) return;
+    alive->Post([self = alive.get(), wait, limit] {
+      if (self->state_ != RequestState::kQueued || self->waits_ != wait) return;
+      self->Refuse(absl::StrCat("no worker had room for ", limit, " s, the limit of a wait in the queue"));
+    });
+  });
+}
+
+void Request::Refuse(absl::string_view why) {
   const PrefillLoad load = context_.placer->Load();
-  return CheckDeadline(SecondsLeft(), demand.prompt_tokens, load.tokens + context_.admission->queued_tokens(),
-                       load.tokens_per_second);
+  const double seconds = RetryAfterSeconds(load.tokens + context_.admission->queued_tokens(), load.tokens_per_second);
+  Fail(absl::ResourceExhaustedError(absl::StrCat(why, "; retry in ", seconds, " s")), seconds);
 }
 
 void Request::OnAdmitted(absl::StatusOr<Placement> placement) {
@@ -235,6 +255,7 @@ void Request::OnReserveFailed(const std::string& title, const absl::Status& stat
   if (!Move(RequestEvent::kNoMemory, std::string(error.message()))) return;
   context_.metrics->Requeued(lost);
   context_.admission->Requeue(*ticket_);
+  LimitWait();
 }
 
 // ------------------------------------------------------------------------------------------ running
@@ -303,7 +324,9 @@ void Request::OnPrefillEvent(int worker, const v1::PrefillEvent& event) {
 
 void Request::OnSpanDone(int worker, int32_t span) {
   if (!progress_->Finish(span)) return;
-  prefill_[worker]->load().FinishTokens(plan_.spans(span).end() - plan_.spans(span).begin());
+  const int64_t tokens = plan_.spans(span).end() - plan_.spans(span).begin();
+  prefill_[worker]->load().FinishTokens(tokens);
+  work_->FinishTokens(tokens);
   for (size_t i = 0; i < prefill_.size(); ++i) {
     if (static_cast<int>(i) == worker) continue;
     v1::PrefillCommand command;
@@ -336,6 +359,7 @@ void Request::OnReady() {
   // The streams of the prefill workers are others, so this may overtake their last spans' ends; they are certain now.
   timing_.Prefilled(context_.clock->Now());
   for (int span = 0; span < plan_.spans_size(); ++span) progress_->Finish(span);
+  work_ = nullptr;
   if (!Move(RequestEvent::kReady)) return;
   for (const auto& leg : prefill_) leg->Close();
   SendProgress();
@@ -406,6 +430,7 @@ void Request::EndLegs() {
 void Request::GiveBack(absl::StatusCode outcome) {
   // First: who sees the router idle sees the key's places free.
   if (key_ != nullptr) key_->EndRequest(outcome, tokens_taken_, prompt_tokens_run_, completion_tokens_);
+  work_ = nullptr;
   if (ticket_.has_value()) context_.admission->Leave(*ticket_);
   context_.metrics->Ended(outcome);
 }

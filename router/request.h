@@ -28,6 +28,7 @@
 #include "router/active_requests.h"
 #include "router/admission.h"
 #include "router/api_keys.h"
+#include "router/backlog.h"
 #include "router/client_stream.h"
 #include "router/leg.h"
 #include "router/model_info.h"
@@ -51,8 +52,10 @@ struct RequestContext {
   ThreadPool* text;
   TimerThread* timer;
   double max_request_seconds;  // 0: no limit
+  double max_queue_seconds;    // 0: no limit
   Placer* placer;
   Admission* admission;
+  Backlog* backlog;
   RouterMetrics* metrics;
   ActiveRequests* active;
   ApiKeys* keys;  // null: none are asked for
@@ -97,6 +100,10 @@ class Request : public std::enable_shared_from_this<Request> {
   absl::StatusOr<Checked> Check() const;  // on the text pool
   void OnChecked(absl::StatusOr<Checked> checked);
   absl::Status CheckChances(const Demand& demand);
+  // The request has begun to wait in the queue: it does not for ever.
+  void LimitWait();
+  // RESOURCE_EXHAUSTED, and when to come again.
+  void Refuse(absl::string_view why);
   void OnAdmitted(absl::StatusOr<Placement> placement);
 
   // Reserving.
@@ -147,6 +154,8 @@ class Request : public std::enable_shared_from_this<Request> {
   int priority_ = 0;
   std::vector<int32_t> tokens_;
   std::optional<Admission::Ticket> ticket_;
+  int waits_ = 0;                        // times that it went to the queue
+  std::unique_ptr<Backlog::Part> work_;  // from acceptance until it is prefilled
   int lost_reserves_ = 0;
   // For the key's account.
   int64_t tokens_taken_ = 0;

@@ -41,6 +41,7 @@ absl::Status CheckOptions(const RouterOptions& options) {
   }
   if (!(options.heartbeat_seconds > 0)) return bad("heartbeat_seconds must be above 0", options.heartbeat_seconds);
   if (!(options.lease_seconds > 0)) return bad("lease_seconds must be above 0", options.lease_seconds);
+  if (!(options.max_queue_seconds >= 0)) return bad("max_queue_seconds must be at least 0", options.max_queue_seconds);
   if (!(options.max_request_seconds >= 0)) {
     return bad("max_request_seconds must be at least 0", options.max_request_seconds);
   }
@@ -70,9 +71,10 @@ class RouterImpl final : public Router {
                              .codec = options.codec}),
         admission_({.queue_limit = options.queue_limit, .max_running = options.max_running},
                    [this](const Demand& demand) { return Place(demand); }),
+        backlog_(&RealClock()),
         supervision_("supervision", options.threads),
         text_("tokenizing", options.threads),
-        timer_("request_limit"),
+        timer_("request_limits"),
         context_{.clock = &RealClock(),
                  .model = &model_,
                  .limits = Limits(),
@@ -81,8 +83,10 @@ class RouterImpl final : public Router {
                  .text = &text_,
                  .timer = &timer_,
                  .max_request_seconds = options.max_request_seconds,
+                 .max_queue_seconds = options.max_queue_seconds,
                  .placer = &placer_,
                  .admission = &admission_,
+                 .backlog = &backlog_,
                  .metrics = &router_metrics_,
                  .active = &active_,
                  .keys = keys_.get()},
@@ -183,6 +187,7 @@ class RouterImpl final : public Router {
   Registry registry_;
   Placer placer_;
   Admission admission_;
+  Backlog backlog_;
   // Below what their closures use.
   ThreadPool supervision_;
   ThreadPool text_;

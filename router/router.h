@@ -24,6 +24,8 @@ struct RouterOptions {
   int64_t min_span_tokens = 1024;
   int64_t queue_limit = 256;  // requests waiting for admission
   int64_t max_running = 256;  // requests admitted at once
+  // Longest wait for one's turn: as estimated at arrival, and as it turns out in the queue. 0: no limit.
+  double max_queue_seconds = 0;
   int max_logprobs = 20;
   int64_t default_max_tokens = 256;
   int64_t max_total_tokens = 0;  // 0: the larger of the model's max_position_embeddings and 4M

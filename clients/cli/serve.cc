@@ -106,6 +106,8 @@ int RunServe(const Args& args) {
   flags.Add("default_max_tokens", &options.default_max_tokens, "for requests without max_tokens (default 256)");
   flags.Add("max_total_tokens", &options.max_total_tokens, "limit of prompt and max_tokens together");
   flags.Add("queue_limit", &options.queue_limit, "requests that may wait (default 256)");
+  flags.Add("max_queue_seconds", &options.max_queue_seconds,
+            "requests that would wait longer for their turn are refused (default 0: no limit)");
   flags.Add("max_batch", &options.max_batch, "sequences decoded in one step (default 64)");
   flags.Add("capture_dir", &options.capture_dir, "folder for what decode workers receive, for debugging");
   flags.Add("grace_seconds", &options.grace_seconds, "how long running requests may go on when stopping (default 30)");

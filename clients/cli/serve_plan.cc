@@ -150,6 +150,7 @@ ChildPlan PlanRouter(const ServeOptions& options) {
   AddIfGiven(plan.args, "default_max_tokens", options.default_max_tokens);
   AddIfGiven(plan.args, "max_total_tokens", options.max_total_tokens);
   AddIfGiven(plan.args, "queue_limit", options.queue_limit);
+  AddIfGiven(plan.args, "max_queue_seconds", options.max_queue_seconds);
   AddIfGiven(plan.args, "api_keys_file", options.api_keys_file);
   AddIfGiven(plan.args, "log_level", options.log_level);
   AddSecurity(plan.args, options);

@@ -35,6 +35,7 @@ struct ServeOptions {
   std::optional<int64_t> default_max_tokens;
   std::optional<int64_t> max_total_tokens;
   std::optional<int64_t> queue_limit;
+  std::optional<double> max_queue_seconds;
   std::optional<int64_t> max_batch;
   std::optional<std::string> capture_dir;
   std::optional<std::string> log_level;

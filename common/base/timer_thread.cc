@@ -25,7 +25,9 @@ TimerThread::~TimerThread() {
 void TimerThread::At(Time when, std::function<void()> closure) {
   {
     std::lock_guard lock(mutex_);
+    const bool sooner = queue_.empty() || when < queue_.begin()->first;
     queue_.emplace(when, std::move(closure));
+    if (!sooner) return;  // It wakes for another one before.
   }
   wake_.notify_one();
 }

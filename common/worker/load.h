@@ -10,7 +10,8 @@
 
 namespace salamander::worker {
 
-// A moving average of tokens per second; 0 before the first sample.
+// A moving average of tokens per second; 0 before the first sample. Tokens and seconds are averaged apart, so a sample
+// counts by its length: how long work takes is not told by many short pieces of it.
 class Rate {
  public:
   // `weight` is that of the newest sample, 0 to 1.
@@ -19,14 +20,15 @@ class Rate {
   // One thread.
   void Add(int64_t tokens, double seconds) {
     if (seconds <= 0) return;
-    const double rate = static_cast<double>(tokens) / seconds;
-    const double before = average_;
-    average_ = before == 0 ? rate : before + weight_ * (rate - before);
+    tokens_ = (1 - weight_) * tokens_ + static_cast<double>(tokens);
+    seconds_ = (1 - weight_) * seconds_ + seconds;
+    average_ = tokens_ / seconds_;
   }
   const std::atomic<double>& average() const { return average_; }
 
  private:
   const double weight_;
+  double tokens_ = 0, seconds_ = 0;
   std::atomic<double> average_{0};
 };
 

@@ -9,6 +9,8 @@
 #include <string>
 #include <utility>
 
+#include "common/base/virtual_deadline.h"
+
 namespace salamander::prefill {
 namespace {
 

@@ -139,6 +139,16 @@ TEST(CheckDeadline, RefusesWhatIsKnownToBeTooLate) {
   EXPECT_TRUE(CheckDeadline(0.1, 5000, 0, 1).ok());  // idle: always try
 }
 
+TEST(CheckWait, RefusesWhatWouldWaitTooLong) {
+  EXPECT_TRUE(CheckWait(1000, 100, 10).ok());
+  const absl::Status long_wait = CheckWait(1001, 100, 10);
+  EXPECT_EQ(long_wait.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(long_wait.message(),
+            "the wait is too long: 1001 tokens are ahead, at 100 tokens/s that takes 10.01 s, the limit is 10 s");
+  EXPECT_TRUE(CheckWait(1001, 0, 10).ok());      // unknown rate
+  EXPECT_TRUE(CheckWait(1 << 30, 100, 0).ok());  // no limit
+}
+
 TEST(RetryAfterSeconds, IsBounded) {
   EXPECT_EQ(RetryAfterSeconds(1000, 0), 1);
   EXPECT_EQ(RetryAfterSeconds(1000, 200), 5);

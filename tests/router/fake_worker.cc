@@ -60,6 +60,7 @@ void FakeWorker::Register(const std::string& router) {
     beat.set_ready(true);
     std::lock_guard lock(mutex_);
     beat.set_free_memory_bytes(free_memory_);
+    beat.set_tokens_per_second(tokens_per_second_);
     return beat;
   };
   registration_ = std::make_unique<service::Registration>(std::move(options));
@@ -76,6 +77,14 @@ void FakeWorker::SetFreeMemory(int64_t bytes) {
   {
     std::lock_guard lock(mutex_);
     free_memory_ = bytes;
+  }
+  if (registration_ != nullptr) registration_->Beat();
+}
+
+void FakeWorker::SetRate(double tokens_per_second) {
+  {
+    std::lock_guard lock(mutex_);
+    tokens_per_second_ = tokens_per_second;
   }
   if (registration_ != nullptr) registration_->Beat();
 }

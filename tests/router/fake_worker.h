@@ -56,6 +56,8 @@ class FakeWorker {
   // Ends registration and server at once, as a killed process would.
   void Kill();
   void SetFreeMemory(int64_t bytes);
+  // What it says it prefills.
+  void SetRate(double tokens_per_second);
 
   v1::WorkerHello& hello() { return hello_; }
   const std::string& name() const { return hello_.name(); }
@@ -113,6 +115,7 @@ class FakeWorker {
   std::map<uint64_t, v1::Plan> held_;
   uint64_t next_epoch_ = 1;
   int64_t free_memory_ = 0;
+  double tokens_per_second_ = 0;
   int reserved_ = 0, released_ = 0, cancelled_ = 0, streams_ = 0;
   std::vector<int32_t> finished_spans_;
   std::vector<std::string> traces_;

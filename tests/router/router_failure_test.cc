@@ -359,5 +359,65 @@ TEST_F(RouterTest, TimeLimitEndsARequestInEveryState) {
   ExpectNothingHeld();
 }
 
+TEST_F(RouterTest, RefusesAtOnceWhatWouldWaitTooLong) {
+  RouterOptions options = FastOptions();
+  options.max_queue_seconds = 5;
+  StartRouter(options);
+  AddDecode("d0");
+  auto& prefill = AddPrefill("p0", {.hang_at = Stage::kAtStart});
+  prefill.SetRate(100);
+  ASSERT_TRUE(WaitForStatus([](const v1::GetStatusResponse& status) {
+    for (const v1::WorkerStatus& worker : status.workers()) {
+      if (worker.name() == "p0") return worker.last().tokens_per_second() == 100;
+    }
+    return false;
+  }));
+  const auto start = [this](grpc::ClientContext* context, int tokens) {
+    auto reader = stub_->Generate(context, Tokens(tokens));
+    v1::GenerateResponse accepted;
+    EXPECT_TRUE(reader->Read(&accepted)) << tokens;
+    return reader;
+  };
+  // With nothing ahead anything may try; 400 tokens ahead take 4 s; 600 take 6 s.
+  grpc::ClientContext first, second, third;
+  const auto running = start(&first, 400), behind = start(&second, 200);
+  const Answer refused = Generate(Tokens(800));
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(
+      refused.status.error_message(),
+      "the wait is too long: 600 tokens are ahead, at 100 tokens/s that takes 6 s, the limit is 5 s; retry in 6 s");
+  EXPECT_EQ(refused.retry_after_ms, "6000");
+  // Nothing is ahead of what goes first.
+  v1::GenerateRequest urgent = Tokens(800);
+  urgent.set_priority(1);
+  const auto ahead = stub_->Generate(&third, urgent);
+  v1::GenerateResponse accepted;
+  EXPECT_TRUE(ahead->Read(&accepted));
+  for (grpc::ClientContext* context : {&first, &second, &third}) context->TryCancel();
+  for (auto* reader : {running.get(), behind.get(), ahead.get()}) reader->Finish();
+  ExpectNothingHeld();
+}
+
+TEST_F(RouterTest, NobodyWaitsInTheQueueForLongerThanTheLimit) {
+  RouterOptions options = FastOptions();
+  options.max_queue_seconds = 0.3;
+  options.max_running = 1;
+  StartRouter(options);
+  AddDecode("d0");
+  AddPrefill("p0", {.hang_at = Stage::kAtStart});
+  grpc::ClientContext context;
+  auto running = stub_->Generate(&context, Tokens(100));
+  v1::GenerateResponse accepted;
+  ASSERT_TRUE(running->Read(&accepted));
+  const Answer waited = Generate(Tokens(100));
+  EXPECT_EQ(waited.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(waited.status.error_message(),
+              HasSubstr("no worker had room for 0.3 s, the limit of a wait in the queue"));
+  EXPECT_EQ(Status().running_requests(), 1) << "the limit is of the wait only";
+  context.TryCancel();
+  running->Finish();
+  ExpectNothingHeld();
+}
+
 }  // namespace
 }  // namespace salamander::router
