@@ -14,7 +14,7 @@ from rendered import NAMESPACE, RELEASE, REPO, rule_files
 
 from salamander_client import Client, SalamanderError
 
-MODEL = REPO / "tools/demo/probe-7m"
+MODEL = REPO / "tools/demo/sala-12m"
 VOCABULARY = 2000
 KEYS = {"team-a": {}, "team-b": {"requests_per_minute": 6}}
 # Small, so that a few clients fill it.

@@ -15,7 +15,7 @@ from cluster import Authority, Cluster, ready_workers, scrape, wait_until, write
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 PAGE = REPO / "docs/metrics.md"
-MODEL = REPO / "tools/demo/probe-7m"
+MODEL = REPO / "tools/demo/sala-12m"
 
 # Labels whose values are the cluster's own.
 OPEN_LABELS = {"key", "peer", "version"}
