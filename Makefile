@@ -22,7 +22,7 @@ IMAGE ?= salamander:0.1.0$(IMAGE_TARGET:runtime%=%)
 CHART_TEST = GRPC_ENABLE_FORK_SUPPORT=0 tests/chart/isolated.sh $(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider \
   --bin=$(BUILD)/bin tests/chart
 
-.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden metrics-page dashboards watch-test train-test clean
+.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden metrics-page dashboards watch-test train-test load-programs load-test locust-test clean
 
 help:
 	@echo "make demo      build, serve the demo model, find a key hidden in a document of over 100,000 tokens"
@@ -35,6 +35,8 @@ help:
 	@echo "make watch-test  dashboards, rules and alerts against a real Prometheus under load and faults"
 	@echo "make metrics-page  docs/metrics.md from what the programs serve"
 	@echo "make train-test  the training code against the oracle; PyTorch in an environment of its own (5 GB)"
+	@echo "make load-test  a cluster at 80% and at 200% of what this machine can take, for 15 minutes ($(BUILD)/load.png)"
+	@echo "make locust-test  the same cluster under locust, for a few seconds"
 	@echo "make lint      format, include rules, header checks"
 	@echo "make sanitize  unit and in-process cluster tests under ASan+UBSan and TSan"
 
@@ -103,6 +105,18 @@ image: chart-programs python
 	$(call install,$(IMAGE_PACKAGES) $(TEST_PACKAGES))
 	$(SUDO) tools/image.sh $(BUILD) $(IMAGE_TARGET) $(IMAGE)
 	$(SUDO) tests/chart/image_test.sh $(BUILD) $(IMAGE)
+
+load-programs: deps $(BUILD)/build.ninja python
+	ninja -C $(BUILD) -j $(JOBS) $(PROGRAMS)
+	$(BUILD)/venv/bin/pip install -q --disable-pip-version-check -r tests/load/requirements.txt
+
+# Needs the machine for itself.
+load-test: load-programs
+	python3 tests/load/load_test.py --bin=$(BUILD)/bin --output=$(BUILD)/load.json
+	$(BUILD)/venv/bin/python tests/load/picture.py $(BUILD)/load.json $(BUILD)/load.png
+
+locust-test: load-programs
+	python3 tests/load/locust_test.py --bin=$(BUILD)/bin --locust=$(BUILD)/venv/bin/locust
 
 bench: build
 	python3 tools/bench/bench.py --bin $(BUILD)/bin --out docs/benchmarks.md

@@ -17,6 +17,7 @@
 #include "common/base/status_macros.h"
 #include "common/service/certificate.h"
 #include "common/service/grpc_log.h"
+#include "common/service/heap.h"
 #include "common/service/process.h"
 
 ABSL_FLAG(std::string, listen, salamander::service::ServerOptions().listen, "host:port of gRPC; port 0: a free one");
@@ -154,6 +155,7 @@ absl::StatusOr<double> StartProcessFromFlags(const std::string& process) {
   ASSIGN_OR_RETURN(const LogFormat format, ParseLogFormat(absl::GetFlag(FLAGS_log_format)));
   InitLog(process, level, format);
   RouteGrpcLogs();
+  TrimHeapNowAndThen();
   // Debian's Abseil is a debug build in this: it would keep a graph of the order of gRPC's locks.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const double grace = absl::GetFlag(FLAGS_grace_seconds);
