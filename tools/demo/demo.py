@@ -43,7 +43,7 @@ class Questions:
         """Prompt, needle and depth of question `number`."""
         rng = random.Random(f"{self._seed}/{number}")
         needle = random_needle(rng)
-        wanted = rng.uniform(min_tokens, max_tokens)
+        wanted = min_tokens * (max_tokens / min_tokens) ** rng.random()  # as many between 4K and 8K as between 32K and 64K
         size, tokens = wanted * 2.5, 0  # bytes; how many make a token depends on the text
         while not min_tokens <= tokens <= max_tokens:
             text, depth = self._haystack.document(rng, int(size), needle)
