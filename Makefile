@@ -9,8 +9,8 @@ PACKAGES := g++ cmake ninja-build ccache pkg-config git python3 python3-venv cla
   libgrpc++-dev libgrpc-dev libssl-dev openssl libprotobuf-dev protobuf-compiler protobuf-compiler-grpc libabsl-dev \
   libucx-dev prometheus-cpp-dev libdnnl-dev libsentencepiece-dev libxxhash-dev libspdlog-dev \
   nlohmann-json3-dev libgtest-dev libgmock-dev
-# Of the chart's tests, which make networks for pods, and of `make image`.
-TEST_PACKAGES := iproute2
+# Of the chart's tests, which make networks for pods, of those that watch, and of `make image`.
+TEST_PACKAGES := iproute2 prometheus
 IMAGE_PACKAGES := buildah debootstrap
 
 PROGRAMS := $(addprefix bin/,salamander salamander-router salamander-prefill-worker salamander-decode-worker \
@@ -22,7 +22,7 @@ IMAGE ?= salamander:0.1.0$(IMAGE_TARGET:runtime%=%)
 CHART_TEST = GRPC_ENABLE_FORK_SUPPORT=0 tests/chart/isolated.sh $(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider \
   --bin=$(BUILD)/bin tests/chart
 
-.PHONY: help deps build test demo bench bundle lint sanitize python load-programs load-test locust-test image chart-programs chart-test chart-golden clean
+.PHONY: help deps build test demo bench bundle lint sanitize python image chart-programs chart-test chart-golden metrics-page dashboards watch-test train-test load-programs load-test locust-test clean
 
 help:
 	@echo "make demo      build, serve the demo model, find a key hidden in a document of over 100,000 tokens"
@@ -32,6 +32,9 @@ help:
 	@echo "make bundle    programs, GPU tests and benchmarks in one folder for a GPU machine ($(BUILD)/bundle)"
 	@echo "make image     the container image $(IMAGE), with buildah, and its pods run from it"
 	@echo "make chart-test  the Helm chart: lint, schemas, golden renders, and its pods run on this machine"
+	@echo "make watch-test  dashboards, rules and alerts against a real Prometheus under load and faults"
+	@echo "make metrics-page  docs/metrics.md from what the programs serve"
+	@echo "make train-test  the training code against the oracle; PyTorch in an environment of its own (5 GB)"
 	@echo "make load-test  a cluster at 80% and at 200% of what this machine can take, for 15 minutes ($(BUILD)/load.png)"
 	@echo "make locust-test  the same cluster under locust, for a few seconds"
 	@echo "make lint      format, include rules, header checks"
@@ -77,6 +80,26 @@ chart-test: chart-programs python
 # After a change of the chart: look at the difference before you commit it.
 chart-golden: python
 	$(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider tests/chart/test_render.py --update
+
+# Rules and dashboards against a real Prometheus that watches a cluster under load and faults.
+watch-test: chart-programs python
+	$(call install,$(TEST_PACKAGES))
+	ninja -C $(BUILD) -j $(JOBS) bin/salamander-faulty-cluster
+	$(BUILD)/venv/bin/python -m pytest -q -p no:cacheprovider --bin=$(BUILD)/bin tests/watch
+
+# After a change of tools/metrics/dashboards.py.
+dashboards:
+	python3 tools/metrics/dashboards.py
+
+# After a change of a metric.
+metrics-page: chart-programs python
+	$(BUILD)/venv/bin/python tools/metrics/page.py --bin=$(BUILD)/bin
+
+# Not a part of `test`: PyTorch's packages are 5 GB.
+train-test: deps
+	python3 -m venv $(BUILD)/train-venv
+	$(BUILD)/train-venv/bin/pip install -q --disable-pip-version-check -r tools/train/requirements.txt pytest
+	$(BUILD)/train-venv/bin/python -m pytest -q -p no:cacheprovider tests/train
 
 image: chart-programs python
 	$(call install,$(IMAGE_PACKAGES) $(TEST_PACKAGES))

@@ -54,8 +54,13 @@ class Batcher final : public worker::RequestHooks<Request> {
   // Fills the batch from the queue; the new ones' first tokens come from their hidden rows.
   void Join();
   void Step();
-  // Takes the request's next token from its logits and sends it.
-  void Emit(Request& request, absl::Span<const float> logits);
+  // The requests' next tokens, if the step that computed their logits went well.
+  absl::StatusOr<absl::Span<const engine::Draw>> DrawAll(absl::Span<Request* const> requests, const absl::Status& step);
+  // Emits every request's draw; if there is none closes them, naming `what` failed.
+  void EmitAll(absl::Span<Request* const> requests, const absl::StatusOr<absl::Span<const engine::Draw>>& draws,
+               std::string_view what);
+  // Takes the request's next token and sends it.
+  void Emit(Request& request, const engine::Draw& draw);
   void SendFinished(Request& request, engine::StopReason reason);
 
   worker::Host* const host_;

@@ -116,15 +116,7 @@ void Batcher::Join() {
 
   std::vector<const float*> rows;
   for (const Request* request : joining) rows.push_back(request->reservation->hidden.data());
-  const absl::StatusOr<absl::Span<const float>> logits = forward_->LogitsOf(rows);
-  const int64_t vocab_size = host_->model().config().vocab_size;
-  for (size_t i = 0; i < joining.size(); ++i) {
-    if (logits.ok()) {
-      Emit(*joining[i], logits->subspan(i * vocab_size, vocab_size));
-    } else {
-      requests_->Close(*joining[i], Annotate(logits.status(), "first token"), "failed");
-    }
-  }
+  EmitAll(joining, DrawAll(joining, forward_->FirstStep(rows)), "first token");
 }
 
 void Batcher::Step() {
@@ -136,34 +128,48 @@ void Batcher::Step() {
                     .position = request->next_position});
   }
   const double begun = host_->clock->Now();
-  const absl::StatusOr<absl::Span<const float>> logits = forward_->Step(rows);
+  const auto draws = DrawAll(stepped, forward_->Step(rows));
   const double seconds = host_->clock->Now() - begun;
   metrics_.step_seconds.Observe(seconds);
   metrics_.batch_size.Observe(static_cast<double>(rows.size()));
   load_.tokens_per_second.Add(static_cast<int64_t>(rows.size()), seconds);
-  const int64_t vocab_size = host_->model().config().vocab_size;
-  for (size_t i = 0; i < stepped.size(); ++i) {
-    if (logits.ok()) {
-      Emit(*stepped[i], logits->subspan(i * vocab_size, vocab_size));
+  EmitAll(stepped, draws, "decode step");
+}
+
+absl::StatusOr<absl::Span<const engine::Draw>> Batcher::DrawAll(absl::Span<Request* const> requests,
+                                                                const absl::Status& step) {
+  RETURN_IF_ERROR(step);
+  engine::DrawRequests asked;
+  for (const Request* request : requests) request->generation->Ask(asked);
+  return forward_->Sample(asked);
+}
+
+void Batcher::EmitAll(absl::Span<Request* const> requests, const absl::StatusOr<absl::Span<const engine::Draw>>& draws,
+                      std::string_view what) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (draws.ok()) {
+      Emit(*requests[i], (*draws)[i]);
     } else {
-      requests_->Close(*stepped[i], Annotate(logits.status(), "decode step"), "failed");
+      requests_->Close(*requests[i], Annotate(draws.status(), what), "failed");
     }
   }
 }
 
-void Batcher::Emit(Request& request, absl::Span<const float> logits) {
-  const engine::GeneratedToken token = request.generation->Next(logits);
+void Batcher::Emit(Request& request, const engine::Draw& draw) {
+  const engine::GeneratedToken token = request.generation->Take(draw);
   request.next_token = token.token;
   request.next_position = request.plan.prompt_tokens() + request.generation->count() - 1;
-  request.stream->Send(ChunkOf(token), MergeChunks);
-  metrics_.tokens.Increment();
   const double now = host_->clock->Now();
+  v1::DecodeEvent event = ChunkOf(token);
   if (request.generation->count() == 1) {
-    request.first_step_seconds = now - request.joined;
-    metrics_.first_step_seconds.Observe(request.first_step_seconds);
+    event.mutable_first_token()->set_decode_queue_seconds(request.joined - request.ready);
+    event.mutable_first_token()->set_first_step_seconds(now - request.joined);
+    metrics_.first_step_seconds.Observe(now - request.joined);
   } else {
     metrics_.inter_token_seconds.Observe(now - request.last_token_sent);
   }
+  request.stream->Send(std::move(event), MergeChunks);
+  metrics_.tokens.Increment();
   request.last_token_sent = now;
   if (token.reason == engine::StopReason::kNone) return;
   SendFinished(request, token.reason);
@@ -175,8 +181,6 @@ void Batcher::SendFinished(Request& request, engine::StopReason reason) {
   v1::DecodeFinished& finished = *event.mutable_finished();
   finished.set_reason(reason == engine::StopReason::kStop ? v1::FINISH_REASON_STOP : v1::FINISH_REASON_LENGTH);
   finished.set_completion_tokens(request.generation->count());
-  finished.set_decode_queue_seconds(request.joined - request.ready);
-  finished.set_first_step_seconds(request.first_step_seconds);
   request.stream->Send(std::move(event));
 }
 

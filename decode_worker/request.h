@@ -28,7 +28,6 @@ struct Request : worker::HeldRequest<v1::DecodeCommand, v1::DecodeStart, v1::Dec
   double ready = 0;
   double joined = 0;
   double last_token_sent = 0;
-  double first_step_seconds = 0;
 
   // While decoding: the token to run next and its position.
   int32_t next_token = 0;

@@ -20,14 +20,15 @@ enum class OpKind {
   kSelectBlocks,
   kAttendBlocks,
   kAttendDense,
+  kSample,
   kCount
 };
 inline constexpr size_t kOpKinds = static_cast<size_t>(OpKind::kCount);
 
 inline const char* OpName(OpKind kind) {
   static constexpr std::array<const char*, kOpKinds> kNames = {
-      "matmul",    "embed",     "add_rms_norm", "head_norm_rope", "silu_mul",      "norm_gate",
-      "lightning", "append_kv", "pool_tiers",   "select_blocks",  "attend_blocks", "attend_dense"};
+      "matmul",    "embed",      "add_rms_norm",  "head_norm_rope", "silu_mul",     "norm_gate", "lightning",
+      "append_kv", "pool_tiers", "select_blocks", "attend_blocks",  "attend_dense", "sample"};
   return kNames[static_cast<size_t>(kind)];
 }
 

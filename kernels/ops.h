@@ -28,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/kv_layout.h"
+#include "kernels/sampling.h"
 
 namespace salamander::kernels {
 
@@ -224,6 +225,13 @@ class Ops {
   // Causal softmax attention over everything, for the dense regime.
   virtual absl::Status AttendDense(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
                                    const Matrix& out) = 0;
+
+  // --- sampling, as sampling.h says
+  // Draws a token from each row of logits [rows.size(), vocab_size]; edits are in the order of their rows. The results
+  // are filled after Synchronize, host memory of AllocateHost best: tokens [rows.size()], and top [rows.size(),
+  // top_stride], of each row the `logprobs` likeliest first, at most vocab_size and top_stride.
+  virtual absl::Status Sample(const Matrix& logits, absl::Span<const SampleRow> rows, absl::Span<const LogitEdit> edits,
+                              SampledToken* tokens, TokenLogprob* top, int64_t top_stride) = 0;
 
   // Seconds spent so far in each kind of operation, by name ("matmul", "select_blocks", …), for benchmarks. Any thread.
   virtual std::vector<std::pair<std::string, double>> OpSeconds() const { return {}; }

@@ -8,22 +8,17 @@
 #include "common/base/log.h"
 
 namespace salamander::prefill {
-namespace {
-
-prometheus::Gauge& RateGauge(service::Metrics* metrics, const std::string& peer) {
-  return metrics->Gauge("salamander_prefill_link_bytes_per_second",
-                        "Rate of the link to a peer, measured when it was warmed; 0 when it is not connected.",
-                        {{"peer", peer}});
-}
-
-}  // namespace
 
 Links::Links(stream::Publisher* publisher, service::Metrics* metrics, std::string transport_name,
              std::function<void()> on_change)
-    : publisher_(publisher),
-      metrics_(metrics),
-      transport_name_(std::move(transport_name)),
-      on_change_(std::move(on_change)) {}
+    : publisher_(publisher), transport_name_(std::move(transport_name)), on_change_(std::move(on_change)) {
+  metrics->GaugesFrom(
+      "salamander_prefill_link_connected", "1 while the link to a peer is connected, otherwise 0.",
+      [this] { return Samples([](const stream::LinkInfo& link) { return link.connected ? 1.0 : 0.0; }); });
+  metrics->GaugesFrom("salamander_prefill_link_bytes_per_second",
+                      "Rate of the link to a peer, measured when it was warmed; 0 within one process or before that.",
+                      [this] { return Samples([](const stream::LinkInfo& link) { return link.bytes_per_second; }); });
+}
 
 // The publisher is called without the lock: it may call back at once.
 void Links::Update(const v1::Peers& peers) {
@@ -38,9 +33,7 @@ void Links::Update(const v1::Peers& peers) {
                                  .connecting = known != peers_.end() && known->second.connecting};
     }
     for (const auto& [instance, peer] : peers_) {
-      if (now.contains(instance)) continue;
-      gone.push_back(instance);
-      RateGauge(metrics_, peer.name).Set(0);
+      if (!now.contains(instance)) gone.push_back(instance);
     }
     peers_ = std::move(now);
   }
@@ -70,15 +63,11 @@ void Links::Connect(InstanceId instance, const std::string& address) {
 }
 
 void Links::OnConnected(InstanceId instance, const absl::Status& status) {
-  const std::map<InstanceId, stream::LinkInfo> infos = Infos();
   {
     std::lock_guard lock(mutex_);
     const auto peer = peers_.find(instance);
     if (peer == peers_.end()) return;
     peer->second.connecting = false;
-    const auto info = infos.find(instance);
-    const bool connected = status.ok() && info != infos.end() && info->second.connected;
-    RateGauge(metrics_, peer->second.name).Set(connected ? info->second.bytes_per_second : 0);
     if (!status.ok()) {
       Log(LogLevel::kWarning,
           absl::StrCat("link to ", peer->second.name, " (", IdToString(instance), ") failed: ", status.ToString()));
@@ -113,6 +102,21 @@ void Links::Report(v1::Heartbeat& heartbeat) const {
     link.set_bytes_per_second(info->second.bytes_per_second);
     if (!info->second.status.ok()) link.set_error(info->second.status.ToString());
   }
+}
+
+std::vector<service::Sample> Links::Samples(const std::function<double(const stream::LinkInfo&)>& value) const {
+  const std::map<InstanceId, stream::LinkInfo> infos = Infos();
+  std::lock_guard lock(mutex_);
+  // By name: for a moment a peer that has started anew may be there twice.
+  std::map<std::string, double> values;
+  for (const auto& [instance, peer] : peers_) {
+    const auto info = infos.find(instance);
+    double& kept = values.try_emplace(peer.name, 0).first->second;
+    if (info != infos.end()) kept = std::max(kept, value(info->second));
+  }
+  std::vector<service::Sample> samples;
+  for (const auto& [name, kept] : values) samples.push_back({{{"peer", name}}, kept});
+  return samples;
 }
 
 std::map<InstanceId, stream::LinkInfo> Links::Infos() const {

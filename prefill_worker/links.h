@@ -10,6 +10,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "common/base/ids.h"
@@ -23,7 +24,7 @@ namespace salamander::prefill {
 class Links {
  public:
   // `on_change` is called when a link has become warm or failed, on any thread; it must not block. All outlive the
-  // publisher's last callback.
+  // publisher's last callback and the last scrape.
   Links(stream::Publisher* publisher, service::Metrics* metrics, std::string transport_name,
         std::function<void()> on_change);
 
@@ -44,10 +45,11 @@ class Links {
   };
   void Connect(InstanceId instance, const std::string& address);
   void OnConnected(InstanceId instance, const absl::Status& status);
+  // Of each peer, what `value` says of its link; 0 before there is one.
+  std::vector<service::Sample> Samples(const std::function<double(const stream::LinkInfo&)>& value) const;
   std::map<InstanceId, stream::LinkInfo> Infos() const;
 
   stream::Publisher* const publisher_;
-  service::Metrics* const metrics_;
   const std::string transport_name_;
   const std::function<void()> on_change_;
   mutable std::mutex mutex_;

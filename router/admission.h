@@ -45,6 +45,7 @@ class Admission {
   // Memory may have become free, or workers come or gone.
   void Wake();
 
+  int64_t queue_limit() const { return options_.queue_limit; }
   int64_t queued() const;
   int64_t running() const;
   // Prompt tokens of the requests that wait in the queue.

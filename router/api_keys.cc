@@ -34,6 +34,26 @@ void SetRate(std::optional<TokenBucket>& bucket, const std::optional<double>& pe
 ApiKey::ApiKey(const ApiKeyEntry& entry, const Clock* clock, service::Metrics* metrics)
     : name_(entry.name), clock_(clock), metrics_(metrics) {
   SetLimits(entry.limits);
+  for (const char* limit : {"requests", "tokens", "concurrent"}) LimitedCounter(limit);
+  for (const absl::StatusCode outcome : kOutcomes) RequestCounter(outcome);
+  for (const char* kind : {"prompt", "completion"}) TokenCounter(kind);
+}
+
+prometheus::Counter& ApiKey::LimitedCounter(const char* limit) {
+  return metrics_->Counter("salamander_router_key_limited_total",
+                           "Requests refused because their API key's limit was reached.",
+                           {{"key", name_}, {"limit", limit}});
+}
+
+prometheus::Counter& ApiKey::RequestCounter(absl::StatusCode outcome) {
+  return metrics_->Counter("salamander_router_key_requests_total", "Requests by API key and gRPC status.",
+                           {{"key", name_}, {"outcome", OutcomeName(outcome)}});
+}
+
+prometheus::Counter& ApiKey::TokenCounter(const char* kind) {
+  return metrics_->Counter("salamander_router_key_tokens_total",
+                           "Tokens of prompts that were run and of answers, by API key.",
+                           {{"key", name_}, {"kind", kind}});
 }
 
 void ApiKey::SetLimits(const ApiKeyLimits& limits) {
@@ -88,10 +108,7 @@ Verdict ApiKey::TakeTokens(int64_t tokens) {
 Verdict ApiKey::Decide(const std::optional<Reached>& reached) {
   if (!reached.has_value()) return {};
   const double seconds = std::max(reached->wait, kLeastRetrySeconds);
-  metrics_
-      ->Counter("salamander_router_key_limited_total", "Requests refused because their API key's limit was reached.",
-                {{"key", name_}, {"limit", reached->limit}})
-      .Increment();
+  LimitedCounter(reached->limit).Increment();
   const std::string message = absl::StrCat("API key ", name_, " has reached its limit: ", reached->what);
   log_.Write(LogLevel::kInfo, message);
   return {absl::ResourceExhaustedError(absl::StrCat(message, "; retry in ", absl::StrFormat("%.3g", seconds), " s")),
@@ -105,18 +122,9 @@ void ApiKey::EndRequest(absl::StatusCode outcome, int64_t taken, int64_t prompt_
     const int64_t unused = taken - prompt_tokens - completion_tokens;
     if (tokens_.has_value() && taken > 0) tokens_->Take(-static_cast<double>(unused), clock_->Now());
   }
-  metrics_
-      ->Counter("salamander_router_key_requests_total", "Requests by API key and gRPC status.",
-                {{"key", name_}, {"outcome", OutcomeName(outcome)}})
-      .Increment();
-  const auto count = [&](const char* kind, int64_t tokens) {
-    metrics_
-        ->Counter("salamander_router_key_tokens_total", "Tokens of prompts that were run and of answers, by API key.",
-                  {{"key", name_}, {"kind", kind}})
-        .Increment(static_cast<double>(tokens));
-  };
-  count("prompt", prompt_tokens);
-  count("completion", completion_tokens);
+  RequestCounter(outcome).Increment();
+  TokenCounter("prompt").Increment(static_cast<double>(prompt_tokens));
+  TokenCounter("completion").Increment(static_cast<double>(completion_tokens));
 }
 
 ApiKeys::ApiKeys(std::string path, const Clock* clock, service::Metrics* metrics)

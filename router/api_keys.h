@@ -59,6 +59,9 @@ class ApiKey {
   std::optional<Reached> Take(std::optional<TokenBucket>& bucket, const char* limit, double cost);
   // Not under it: counts and logs refusals.
   Verdict Decide(const std::optional<Reached>& reached);
+  prometheus::Counter& LimitedCounter(const char* limit);
+  prometheus::Counter& RequestCounter(absl::StatusCode outcome);
+  prometheus::Counter& TokenCounter(const char* kind);
 
   const std::string name_;
   const Clock* const clock_;

@@ -122,11 +122,13 @@ void Registry::Expire() {
 
 void Registry::CloseLinks(const absl::Status& status) {
   std::lock_guard lock(mutex_);
+  closing_ = true;
   for (const auto& [instance, worker] : workers_) worker.link->Close(status);
 }
 
 void Registry::Drop(std::map<InstanceId, Worker>::iterator worker, const absl::Status& closing) {
   worker->second.link->Close(closing);
+  if (!closing_ && !worker->second.last->draining()) ++lost_[worker->second.hello->role()];
   workers_.erase(worker);
   SendPeers();
 }
@@ -177,6 +179,12 @@ bool Registry::HasReady(v1::WorkerRole role) const {
   return std::any_of(workers_.begin(), workers_.end(), [role](const auto& entry) {
     return entry.second.hello->role() == role && entry.second.last->ready();
   });
+}
+
+int64_t Registry::lost(v1::WorkerRole role) const {
+  std::lock_guard lock(mutex_);
+  const auto found = lost_.find(role);
+  return found == lost_.end() ? 0 : found->second;
 }
 
 std::string Registry::model_fingerprint() const {

@@ -105,6 +105,8 @@ class Registry {
   // A worker joined, left or beat: a queued request may be possible now.
   void set_on_change(std::function<void()> on_change) { on_change_ = std::move(on_change); }
 
+  // How many workers of that role went without having said that they drain.
+  int64_t lost(v1::WorkerRole role) const;
   // Checks the hello (hello_checks.h), greets the worker and tells the prefill workers of their new peer. The same
   // instance again, after a broken connection, replaces its link and keeps its requests.
   absl::Status Add(const v1::WorkerHello& hello, const std::shared_ptr<WorkerLink>& link);
@@ -152,6 +154,8 @@ class Registry {
 
   mutable std::mutex mutex_;
   std::map<InstanceId, Worker> workers_;
+  std::map<v1::WorkerRole, int64_t> lost_;
+  bool closing_ = false;
 };
 
 }  // namespace salamander::router

@@ -253,6 +253,7 @@ void Request::OnReserveFailed(const std::string& title, const absl::Status& stat
   if (!IsRetryable(status) || (lost && ++lost_reserves_ >= kLostReserves)) return Fail(error);
   EndLegs();
   if (!Move(RequestEvent::kNoMemory, std::string(error.message()))) return;
+  context_.metrics->Requeued(lost);
   context_.admission->Requeue(*ticket_);
   LimitWait();
 }
@@ -347,6 +348,9 @@ void Request::OnDecodeEvent(v1::DecodeEvent event) {
   if ((event.has_tokens() || event.has_finished()) && !in_turn) {
     return Fail(absl::InternalError(absl::StrCat(decode_->title(), " sent tokens before it was ready")));
   }
+  if (event.has_first_token()) {
+    timing_.FirstTokenAtWorker(event.first_token().decode_queue_seconds(), event.first_token().first_step_seconds());
+  }
   if (event.has_tokens()) OnTokens(std::move(*event.mutable_tokens()));
   if (event.has_finished()) OnCompleted(event.finished());
 }
@@ -362,9 +366,12 @@ void Request::OnReady() {
 }
 
 void Request::OnTokens(v1::TokenChunk chunk) {
+  const double now = context_.clock->Now();
+  const bool first = completion_tokens_ == 0 && chunk.ids_size() > 0;
   completion_tokens_ += chunk.ids_size();
-  const std::optional<double> gap = timing_.Tokens(context_.clock->Now(), chunk.ids_size());
+  const std::optional<double> gap = timing_.Tokens(now, chunk.ids_size());
   if (gap.has_value()) context_.metrics->inter_token_seconds.Observe(*gap);
+  if (first) context_.metrics->FirstToken(timing_.Report(now));
   v1::GenerateResponse response;
   *response.mutable_tokens() = std::move(chunk);
   client_->Send(std::move(response));
@@ -376,8 +383,8 @@ void Request::OnCompleted(const v1::DecodeFinished& worker) {
   finished->set_reason(worker.reason());
   finished->mutable_usage()->set_prompt_tokens(plan_.prompt_tokens());
   finished->mutable_usage()->set_completion_tokens(worker.completion_tokens());
-  *finished->mutable_timing() =
-      timing_.Report(context_.clock->Now(), worker.decode_queue_seconds(), worker.first_step_seconds());
+  const double now = context_.clock->Now();
+  *finished->mutable_timing() = timing_.Report(now);
   for (const v1::SpanAssignment& span : plan_.spans()) {
     v1::PlannedSpan* planned = finished->add_spans();
     planned->set_begin(span.begin());
@@ -390,7 +397,7 @@ void Request::OnCompleted(const v1::DecodeFinished& worker) {
             absl::StrCat(worker.completion_tokens(), " tokens, ttft ", finished->timing().ttft(), " s"))) {
     return;
   }
-  context_.metrics->Completed(*finished);
+  context_.metrics->Completed(*finished, now - timing_.arrived());
   decode_->Close();  // As the prefill legs; this request lives on until the workers have ended their streams.
   GiveBack(absl::StatusCode::kOk);
   std::exchange(client_, nullptr)->Complete(std::move(response));

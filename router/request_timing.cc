@@ -15,6 +15,11 @@ void RequestTiming::PrefillSent(double now) { KeepFirst(prefill_sent_, now); }
 void RequestTiming::SpanStarted(double now) { KeepFirst(span_started_, now); }
 void RequestTiming::Prefilled(double now) { KeepFirst(prefilled_, now); }
 
+void RequestTiming::FirstTokenAtWorker(double decode_queue_seconds, double first_step_seconds) {
+  decode_queue_seconds_ = decode_queue_seconds;
+  first_step_seconds_ = first_step_seconds;
+}
+
 std::optional<double> RequestTiming::Tokens(double now, int tokens) {
   std::optional<double> gap;
   if (tokens == 0) return gap;  // Text that was held back.
@@ -29,7 +34,7 @@ std::optional<double> RequestTiming::Tokens(double now, int tokens) {
   return gap;
 }
 
-v1::Timing RequestTiming::Report(double now, double decode_queue_seconds, double first_step_seconds) const {
+v1::Timing RequestTiming::Report(double now) const {
   const double end = first_token_.value_or(now);
   // A moment that was never heard of coincides with the one before it.
   const double sent = std::clamp(prefill_sent_.value_or(arrived_), arrived_, end);
@@ -37,8 +42,8 @@ v1::Timing RequestTiming::Report(double now, double decode_queue_seconds, double
   const double prefilled = std::clamp(prefilled_.value_or(started), started, end);
   // The worker's lengths cannot be longer than what the router saw pass; what they leave was spent on the transfer.
   const double tail = end - prefilled;
-  const double first_step = std::clamp(first_step_seconds, 0.0, tail);
-  const double decode_queue = std::clamp(decode_queue_seconds, 0.0, tail - first_step);
+  const double first_step = std::clamp(first_step_seconds_, 0.0, tail);
+  const double decode_queue = std::clamp(decode_queue_seconds_, 0.0, tail - first_step);
 
   v1::Timing timing;
   timing.set_router_queue(sent - arrived_);

@@ -22,12 +22,14 @@ class RequestTiming {
   void SpanStarted(double now);
   // The last span is computed, or everything has arrived at the decode worker, whichever is heard of first.
   void Prefilled(double now);
+  // What the decode worker says of the first token, before it passes.
+  void FirstTokenAtWorker(double decode_queue_seconds, double first_step_seconds);
   // A chunk of `tokens` ids passed; one of none does not count. Returns the seconds since the one before it, if there
   // was one.
   std::optional<double> Tokens(double now, int tokens);
 
   // The six parts add up to ttft exactly, none is negative. Without a token, the time until `now` counts as ttft.
-  v1::Timing Report(double now, double decode_queue_seconds, double first_step_seconds) const;
+  v1::Timing Report(double now) const;
 
   double arrived() const { return arrived_; }
   // 0 until the first span started.
@@ -37,6 +39,7 @@ class RequestTiming {
  private:
   double arrived_;
   std::optional<double> prefill_sent_, span_started_, prefilled_, first_token_;
+  double decode_queue_seconds_ = 0, first_step_seconds_ = 0;
   double last_token_ = 0;
   int64_t tokens_ = 0;
   int64_t tokens_in_first_chunk_ = 0;

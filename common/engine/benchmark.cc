@@ -268,11 +268,14 @@ absl::StatusOr<Measurement> DecodeBenchmark::Measure(const DeviceRates& rates, i
   ASSIGN_OR_RETURN(const double products, MeasureProducts(model_, ledger_, batch, /*logits=*/true));
   ASSIGN_OR_RETURN(const auto decode, DecodeForward::Create(model_, ledger_, batch));
   const std::vector<int32_t> tokens = RandomTokens(batch, model_.config().vocab_size);
+  DrawRequests draws;
+  for (int64_t i = 0; i < batch; ++i) draws.Add({}, {}, /*position=*/i, /*logprobs=*/-1);
   auto run = [&](int64_t from, int64_t to) -> absl::Status {
     for (int64_t number = from; number < to; ++number) {
       std::vector<DecodeRow> rows;
       for (int64_t i = 0; i < batch; ++i) rows.push_back({sequences[i].get(), tokens[i], context_ + number});
-      RETURN_IF_ERROR(decode->Step(rows).status());
+      RETURN_IF_ERROR(decode->Step(rows));
+      RETURN_IF_ERROR(decode->Sample(draws).status());
     }
     return absl::OkStatus();
   };

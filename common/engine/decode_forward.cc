@@ -27,7 +27,8 @@ absl::StatusOr<std::unique_ptr<DecodeForward>> DecodeForward::Create(const Model
   const int64_t logits_bytes = max_batch * model.config().vocab_size * static_cast<int64_t>(sizeof(float));
   ASSIGN_OR_RETURN(forward->logits_,
                    DeviceBuffer::Allocate(model.ops(), ledger, MemoryOwner::kWorkspace, logits_bytes));
-  ASSIGN_OR_RETURN(forward->host_logits_, HostBuffer::Allocate(model.ops(), logits_bytes));
+  const int64_t tokens_bytes = max_batch * static_cast<int64_t>(sizeof(kernels::SampledToken));
+  ASSIGN_OR_RETURN(forward->host_tokens_, HostBuffer::Allocate(model.ops(), tokens_bytes));
   return forward;
 }
 
@@ -46,7 +47,7 @@ absl::Status DecodeForward::CheckRows(absl::Span<const DecodeRow> rows) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<absl::Span<const float>> DecodeForward::Step(absl::Span<const DecodeRow> rows) {
+absl::Status DecodeForward::Step(absl::Span<const DecodeRow> rows) {
   const int64_t count = static_cast<int64_t>(rows.size());
   RETURN_IF_ERROR(CheckCount(count));
   RETURN_IF_ERROR(CheckRows(rows));
@@ -57,7 +58,8 @@ absl::StatusOr<absl::Span<const float>> DecodeForward::Step(absl::Span<const Dec
   const absl::Status ended = ops.EndRepeat();
   RETURN_IF_ERROR(run);
   RETURN_IF_ERROR(ended);
-  return ReadLogits(count);
+  logits_rows_ = count;
+  return absl::OkStatus();
 }
 
 DecodeForward::Batch DecodeForward::MakeBatch(absl::Span<const DecodeRow> rows) const {
@@ -120,7 +122,7 @@ absl::Status DecodeForward::LightningLayer(LayerPass& pass, int64_t layer, const
   return pass.Recur(layer, entries);
 }
 
-absl::StatusOr<absl::Span<const float>> DecodeForward::LogitsOf(absl::Span<const float* const> hidden_rows) {
+absl::Status DecodeForward::FirstStep(absl::Span<const float* const> hidden_rows) {
   const int64_t count = static_cast<int64_t>(hidden_rows.size());
   RETURN_IF_ERROR(CheckCount(count));
   const int64_t size = model_->config().hidden_size;
@@ -131,7 +133,8 @@ absl::StatusOr<absl::Span<const float>> DecodeForward::LogitsOf(absl::Span<const
         model_->ops().CopyToDevice(hidden + row * size, hidden_rows[row], size * static_cast<int64_t>(sizeof(float))));
   }
   RETURN_IF_ERROR(pass.Logits(/*add_output=*/false, logits_.as<float>()));
-  return ReadLogits(count);
+  logits_rows_ = count;
+  return absl::OkStatus();
 }
 
 absl::Status DecodeForward::CheckCount(int64_t rows) const {
@@ -140,13 +143,42 @@ absl::Status DecodeForward::CheckCount(int64_t rows) const {
       absl::StrCat("rows of a decode batch must be in [1, ", max_batch_, "], got ", rows));
 }
 
-absl::StatusOr<absl::Span<const float>> DecodeForward::ReadLogits(int64_t rows) {
+absl::StatusOr<absl::Span<const Draw>> DecodeForward::Sample(const DrawRequests& requests) {
+  const auto count = static_cast<int64_t>(requests.rows.size());
+  if (count != logits_rows_) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("draws must be as many as the ", logits_rows_, " rows of the last step, got ", count));
+  }
   kernels::Ops& ops = model_->ops();
-  const int64_t count = rows * model_->config().vocab_size;
-  auto* logits = host_logits_.as<float>();
-  RETURN_IF_ERROR(ops.CopyToHost(logits, logits_.data(), count * static_cast<int64_t>(sizeof(float))));
+  const int64_t vocab_size = model_->config().vocab_size;
+  int64_t likeliest = 0;
+  for (const kernels::SampleRow& row : requests.rows) likeliest = std::max<int64_t>(likeliest, row.logprobs);
+  likeliest = std::min(likeliest, vocab_size);
+  if (likeliest > top_stride_) {
+    const auto bytes = max_batch_ * likeliest * static_cast<int64_t>(sizeof(kernels::TokenLogprob));
+    ASSIGN_OR_RETURN(host_top_, HostBuffer::Allocate(ops, bytes));
+    top_stride_ = likeliest;
+  }
+  const kernels::Matrix logits = {logits_.data(), count, vocab_size, vocab_size};
+  auto* const tokens = host_tokens_.as<kernels::SampledToken>();
+  auto* const top = host_top_.as<kernels::TokenLogprob>();
+  RETURN_IF_ERROR(ops.Sample(logits, requests.rows, requests.edits, tokens, top, likeliest));
   RETURN_IF_ERROR(ops.Synchronize());
-  return absl::MakeConstSpan(logits, count);
+  draws_.clear();
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t listed = std::clamp<int64_t>(requests.rows[i].logprobs, 0, likeliest);
+    draws_.push_back({tokens[i].token, tokens[i].logprob, absl::MakeConstSpan(top + i * likeliest, listed)});
+  }
+  return draws_;
+}
+
+absl::StatusOr<std::vector<float>> DecodeForward::ReadLogits() const {
+  kernels::Ops& ops = model_->ops();
+  std::vector<float> logits(logits_rows_ * model_->config().vocab_size);
+  const auto bytes = static_cast<int64_t>(logits.size() * sizeof(float));
+  RETURN_IF_ERROR(ops.CopyToHost(logits.data(), logits_.data(), bytes));
+  RETURN_IF_ERROR(ops.Synchronize());
+  return logits;
 }
 
 }  // namespace salamander::engine

@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/engine/model.h"
+#include "common/engine/sampler.h"
 #include "common/engine/sequence.h"
 
 namespace salamander::engine {
@@ -128,12 +129,18 @@ class DecodeForward {
                                                                int64_t max_batch);
   int64_t max_batch() const { return max_batch_; }
 
-  // Runs every row's token and returns the logits, [rows, vocab] float32 (host), valid until the next call. At most
-  // max_batch rows, each of another sequence. A row runs sparse if position + 1 ≥ dense_len.
-  absl::StatusOr<absl::Span<const float>> Step(absl::Span<const DecodeRow> rows);
+  // Computes the logits after every row's token. At most max_batch rows, each of another sequence. A row runs sparse if
+  // position + 1 ≥ dense_len.
+  absl::Status Step(absl::Span<const DecodeRow> rows);
 
-  // Logits after the prompt, from hidden rows as LastHidden gives them (host); each [D]. Same result form as Step.
-  absl::StatusOr<absl::Span<const float>> LogitsOf(absl::Span<const float* const> hidden_rows);
+  // Computes the logits after the prompt, from hidden rows as LastHidden gives them (host); each [D].
+  absl::Status FirstStep(absl::Span<const float* const> hidden_rows);
+
+  // Draws a token from each row of the logits of the last step. The result is valid until the next call.
+  absl::StatusOr<absl::Span<const Draw>> Sample(const DrawRequests& requests);
+
+  // For tests: the logits of the last step, [rows, vocab] float32.
+  absl::StatusOr<std::vector<float>> ReadLogits() const;
 
  private:
   // A step's rows and, where the device records repeats, more that fill it up to a size that comes again.
@@ -154,14 +161,17 @@ class DecodeForward {
   absl::Status Run(const Batch& batch);
   absl::Status SparseLayer(LayerPass& pass, int64_t layer, const Batch& batch);
   absl::Status LightningLayer(LayerPass& pass, int64_t layer, const Batch& batch);
-  absl::StatusOr<absl::Span<const float>> ReadLogits(int64_t rows);
 
   const Model* model_ = nullptr;
   int64_t max_batch_ = 0;
   std::unique_ptr<Workspace> workspace_;
   std::unique_ptr<SpanActivations> activations_;
   DeviceBuffer logits_;
-  HostBuffer host_logits_;
+  int64_t logits_rows_ = 0;
+  HostBuffer host_tokens_;  // kernels::SampledToken [max_batch]
+  HostBuffer host_top_;     // kernels::TokenLogprob [max_batch, top_stride_]
+  int64_t top_stride_ = 0;
+  std::vector<Draw> draws_;
 };
 
 }  // namespace salamander::engine

@@ -20,10 +20,14 @@ bool Generation::EndsAt(int32_t token) const {
   return (!options_.ignore_eos && contains(eos_token_ids_)) || contains(options_.stop_token_ids);
 }
 
-GeneratedToken Generation::Next(absl::Span<const float> logits) {
+void Generation::Ask(DrawRequests& requests) const {
+  requests.Add(options_.sampling, history_, prompt_tokens_ + count_, options_.logprobs);
+}
+
+GeneratedToken Generation::Take(const Draw& draw) {
   GeneratedToken next;
-  next.token = SampleToken(logits, options_.sampling, history_, prompt_tokens_ + count_);
-  if (options_.logprobs >= 0) next.logprobs = ComputeLogprobs(logits, next.token, options_.logprobs);
+  next.token = draw.token;
+  if (options_.logprobs >= 0) next.logprobs = {draw.logprob, {draw.top.begin(), draw.top.end()}};
   ++history_.output_counts[next.token];
   ++count_;
   if (EndsAt(next.token)) {

@@ -25,6 +25,11 @@ struct GenerationOptions {
 
 enum class StopReason { kNone, kStop, kLength };
 
+struct TokenLogprobs {
+  float chosen = 0;
+  std::vector<kernels::TokenLogprob> top;  // likeliest first; the lower id wins ties
+};
+
 struct GeneratedToken {
   int32_t token = 0;
   std::string text;  // what became certain
@@ -39,8 +44,10 @@ class Generation {
   Generation(GenerationOptions options, const model::Tokenizer* tokenizer, std::vector<int32_t> eos_token_ids,
              int64_t prompt_tokens, absl::Span<const int32_t> prompt_for_penalties);
 
-  // The next token from its logits [vocab]. An end-of-text or stop token is returned but adds no text.
-  GeneratedToken Next(absl::Span<const float> logits);
+  // Adds what the next token's draw must be.
+  void Ask(DrawRequests& requests) const;
+  // The next token, as drawn. An end-of-text or stop token is returned but adds no text.
+  GeneratedToken Take(const Draw& draw);
   int64_t count() const { return count_; }
 
  private:

@@ -70,13 +70,19 @@ absl::StatusOr<LocalTiming> LocalSession::Generate(absl::Span<const int32_t> pro
   const double prefilled = RealClock().Now();
 
   Generation generation(options, tokenizer, model_->config().eos_token_ids, prompt_tokens, prompt);
-  ASSIGN_OR_RETURN(absl::Span<const float> logits, decode_->LogitsOf({hidden.data()}));
-  GeneratedToken token = generation.Next(logits);
+  auto next = [&]() -> absl::StatusOr<GeneratedToken> {
+    DrawRequests requests;
+    generation.Ask(requests);
+    ASSIGN_OR_RETURN(const absl::Span<const Draw> draws, decode_->Sample(requests));
+    return generation.Take(draws[0]);
+  };
+  RETURN_IF_ERROR(decode_->FirstStep({hidden.data()}));
+  ASSIGN_OR_RETURN(GeneratedToken token, next());
   const double first = RealClock().Now();
   while (on_token(token) && token.reason == StopReason::kNone) {
     const DecodeRow row = {sequence.get(), token.token, prompt_tokens + generation.count() - 1};
-    ASSIGN_OR_RETURN(logits, decode_->Step({row}));
-    token = generation.Next(logits);
+    RETURN_IF_ERROR(decode_->Step({row}));
+    ASSIGN_OR_RETURN(token, next());
   }
   if (token.reason == StopReason::kNone) return Cancelled();
   return LocalTiming{prefilled - start, first - prefilled, RealClock().Now() - first};

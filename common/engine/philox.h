@@ -19,12 +19,12 @@ constexpr std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter, st
   return counter;
 }
 
-// Uniform in [0, 1), 53 bits, of (seed, position).
-constexpr double UniformAt(uint64_t seed, uint64_t position) {
+// Uniform in [0, 2^53), of (seed, position).
+constexpr uint64_t RandomAt(uint64_t seed, uint64_t position) {
   const std::array<uint32_t, 4> bits =
       Philox4x32({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0},
                  {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  return static_cast<double>((uint64_t{bits[0]} << 32 | bits[1]) >> 11) * 0x1p-53;
+  return (uint64_t{bits[0]} << 32 | bits[1]) >> 11;
 }
 
 }  // namespace salamander::engine

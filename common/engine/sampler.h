@@ -1,5 +1,6 @@
-// From logits to a token. Pure functions of their arguments: random numbers are counter-based (Philox4x32-10; Salmon et
-// al., SC'11), keyed by (seed, position), so a sequence's tokens do not depend on its batch-mates or on being moved.
+// What a request asks of sampling, and what the device is told of it (kernels/sampling.h). Random numbers are
+// counter-based (Philox4x32-10; Salmon et al., SC'11), keyed by (seed, position), so a sequence's tokens do not depend
+// on its batch-mates or on being moved.
 #ifndef SALAMANDER_COMMON_ENGINE_SAMPLER_H_
 #define SALAMANDER_COMMON_ENGINE_SAMPLER_H_
 
@@ -10,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "kernels/sampling.h"
 
 namespace salamander::engine {
 
@@ -37,17 +39,22 @@ struct TokenHistory {
   std::unordered_map<int32_t, int32_t> prompt_counts;  // filled only when params.needs_prompt()
 };
 
-// Order: repetition, presence and frequency penalties and bias; then greedy if temperature is 0 (lowest id wins ties);
-// else temperature, top-k, top-p, min-p, draw. `position` is the position the token will have in the sequence.
-int32_t SampleToken(absl::Span<const float> logits, const SamplingParams& params, const TokenHistory& history,
-                    int64_t position);
+// One draw for each row of logits.
+struct DrawRequests {
+  std::vector<kernels::SampleRow> rows;
+  std::vector<kernels::LogitEdit> edits;  // in the order of their rows
 
-struct TokenLogprobs {
-  float chosen = 0;
-  std::vector<std::pair<int32_t, float>> top;  // likeliest first; the lower id wins ties
+  // Order: repetition, presence and frequency penalties and bias; then greedy if temperature is 0 (lowest id wins
+  // ties); else temperature, top-k, top-p, min-p, draw. `position` is the position the token will have in the sequence,
+  // `logprobs` as in SampleRow.
+  void Add(const SamplingParams& params, const TokenHistory& history, int64_t position, int32_t logprobs);
 };
-// Log-probabilities of the model's own distribution, before any option. `top` may be 0 to vocabulary size.
-TokenLogprobs ComputeLogprobs(absl::Span<const float> logits, int32_t token, int top);
+
+struct Draw {
+  int32_t token = 0;
+  float logprob = 0;                            // if asked for
+  absl::Span<const kernels::TokenLogprob> top;  // likeliest first; the lower id wins ties
+};
 
 }  // namespace salamander::engine
 

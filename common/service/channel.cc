@@ -12,6 +12,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "common/service/callback_queue.h"
 #include "common/service/tls.h"
 
 namespace salamander::service {
@@ -86,6 +87,7 @@ Metadata MetadataOf(const ChannelSecurity& security) {
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const ChannelSecurity& security,
                                            const ChannelOptions& options) {
+  KeepCallbackQueue();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetMaxSendMessageSize(kMaxMessageBytes);
@@ -116,6 +118,7 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, const Cha
 }
 
 void ConfigureServer(grpc::ServerBuilder& builder) {
+  KeepCallbackQueue();
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   // Otherwise a second process binds the same port without an error and gets half of the connections.

@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <fstream>
 #include <mutex>
-#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -64,12 +63,9 @@ const std::vector<double>& TokenBuckets() {
 }
 
 // Collects the registry's metrics and those read at scrape time. Shared with the exposer, which may be in a scrape
-// while the Metrics object goes away: that empties `families` and `ledgers` first.
+// while the Metrics object goes away: that empties `families` first.
 struct Metrics::Impl : prometheus::Collectable {
-  struct Reader {
-    Labels labels;
-    std::function<double()> read;
-  };
+  using Reader = std::function<std::vector<Sample>()>;
   struct ReadFamily {
     std::string help;
     MetricType type;
@@ -81,50 +77,32 @@ struct Metrics::Impl : prometheus::Collectable {
     std::lock_guard lock(mutex);
     for (const auto& [name, family] : families) {
       MetricFamily collected{name, family.help, family.type, {}};
-      for (const Reader& reader : family.readers) {
-        ClientMetric metric;
-        metric.label = ToClientLabels(reader.labels);
-        (family.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = reader.read();
-        collected.metric.push_back(std::move(metric));
+      for (const Reader& read : family.readers) {
+        for (const Sample& sample : read()) {
+          ClientMetric metric;
+          metric.label = ToClientLabels(sample.labels);
+          (family.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = sample.value;
+          collected.metric.push_back(std::move(metric));
+        }
       }
       result.push_back(std::move(collected));
     }
-    if (!ledgers.empty()) result.push_back(CollectLedgers());
     return result;
   }
 
-  // One consistent snapshot per ledger, so that the owners and `free` add up to `capacity` in every scrape.
-  MetricFamily CollectLedgers() const {
-    MetricFamily result{
-        "salamander_memory_bytes", "Memory ledger by owner; all but capacity add up to it.", MetricType::Gauge, {}};
-    const auto add = [&result](std::string_view owner, int64_t bytes) {
-      ClientMetric metric;
-      metric.label = {{"owner", std::string(owner)}};
-      metric.gauge.value = static_cast<double>(bytes);
-      result.metric.push_back(std::move(metric));
-    };
-    for (const MemoryLedger* ledger : ledgers) {
-      const MemoryLedger::Snapshot now = ledger->Read();
-      for (int owner = 0; owner < kMemoryOwners; ++owner) {
-        add(MemoryOwnerName(static_cast<MemoryOwner>(owner)), now.held[owner]);
-      }
-      add("free", now.free);
-      add("capacity", now.capacity);
-    }
-    return result;
-  }
-
-  void AddReader(const std::string& name, const std::string& help, MetricType type, const Labels& labels,
-                 std::function<double()> read) {
+  void AddReader(const std::string& name, const std::string& help, MetricType type, Reader read) {
     std::lock_guard lock(mutex);
     ReadFamily& family = families.try_emplace(name, ReadFamily{help, type, {}}).first->second;
-    family.readers.push_back({labels, std::move(read)});
+    family.readers.push_back(std::move(read));
+  }
+  void AddReader(const std::string& name, const std::string& help, MetricType type, const Labels& labels,
+                 std::function<double()> read) {
+    AddReader(name, help, type, [labels, read = std::move(read)] { return std::vector<Sample>{{labels, read()}}; });
   }
 
   prometheus::Registry registry;
   mutable std::mutex mutex;
   std::map<std::string, ReadFamily> families;
-  std::vector<const MemoryLedger*> ledgers;
 };
 
 Metrics::Metrics(const std::string& role) : impl_(std::make_shared<Impl>()) {
@@ -142,7 +120,6 @@ Metrics::Metrics(const std::string& role) : impl_(std::make_shared<Impl>()) {
 Metrics::~Metrics() {
   std::lock_guard lock(impl_->mutex);
   impl_->families.clear();
-  impl_->ledgers.clear();
 }
 
 prometheus::Counter& Metrics::Counter(const std::string& name, const std::string& help, const Labels& labels) {
@@ -168,9 +145,23 @@ void Metrics::GaugeFrom(const std::string& name, const std::string& help, const 
   impl_->AddReader(name, help, MetricType::Gauge, labels, std::move(read));
 }
 
+void Metrics::GaugesFrom(const std::string& name, const std::string& help, std::function<std::vector<Sample>()> read) {
+  impl_->AddReader(name, help, MetricType::Gauge, std::move(read));
+}
+
+// One consistent snapshot, so that the owners and `free` add up to `capacity` in every scrape.
 void Metrics::ExportLedger(const MemoryLedger* ledger) {
-  std::lock_guard lock(impl_->mutex);
-  impl_->ledgers.push_back(ledger);
+  GaugesFrom("salamander_memory_bytes", "Memory ledger by owner; all but capacity add up to it.", [ledger] {
+    const MemoryLedger::Snapshot now = ledger->Read();
+    std::vector<Sample> samples;
+    for (int owner = 0; owner < kMemoryOwners; ++owner) {
+      samples.push_back({{{"owner", std::string(MemoryOwnerName(static_cast<MemoryOwner>(owner)))}},
+                         static_cast<double>(now.held[owner])});
+    }
+    samples.push_back({{{"owner", "free"}}, static_cast<double>(now.free)});
+    samples.push_back({{{"owner", "capacity"}}, static_cast<double>(now.capacity)});
+    return samples;
+  });
 }
 
 std::shared_ptr<prometheus::Collectable> Metrics::collectable() const { return impl_; }

@@ -24,6 +24,11 @@ namespace salamander::service {
 
 using Labels = std::map<std::string, std::string>;
 
+struct Sample {
+  Labels labels;
+  double value = 0;
+};
+
 // Seconds, 1 ms to 600 s.
 const std::vector<double>& SecondsBuckets();
 // Tokens, 1 to 1M and beyond.
@@ -47,6 +52,8 @@ class Metrics {
   void CounterFrom(const std::string& name, const std::string& help, const Labels& labels,
                    std::function<double()> read);
   void GaugeFrom(const std::string& name, const std::string& help, const Labels& labels, std::function<double()> read);
+  // Gauges that come and go: each scrape shows the samples there are, and the family even if there are none.
+  void GaugesFrom(const std::string& name, const std::string& help, std::function<std::vector<Sample>()> read);
   // salamander_memory_bytes{owner}, free and capacity included.
   void ExportLedger(const MemoryLedger* ledger);
 

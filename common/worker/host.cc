@@ -28,7 +28,8 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create(const service::WorkerOptions&
   ASSIGN_OR_RETURN(host->queue, host->device->NewQueue());
   host->stats = std::make_unique<stream::StreamStats>();
   host->metrics = std::make_unique<service::Metrics>(RoleName(role) + "_worker");
-  host->metrics->ExportLedger(&host->ledger());
+  // On one page only where two roles share a device, so that sums over pages are right.
+  if (host->queue.own == nullptr) host->metrics->ExportLedger(&host->ledger());
   ExportStreamStats(*host->stats, MetricsPrefix(role), host->metrics.get());
 
   if (given != nullptr) {

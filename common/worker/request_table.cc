@@ -6,6 +6,11 @@ RequestTableBase::RequestTableBase(Host* host, v1::WorkerRole role, EngineLoop* 
     : host_(host), role_(role), loop_(loop), budget_bytes_(budget_bytes), memory_(host, loop, budget_bytes) {
   host_->metrics->GaugeFrom(MetricsPrefix(role_) + "requests", "Requests that hold memory.", {},
                             [this] { return static_cast<double>(live_.Read()); });
+  host_->metrics->GaugeFrom(MetricsPrefix(role_) + "reserved_bytes", "Memory that requests have reserved.", {},
+                            [this] { return static_cast<double>(budget_bytes_ - memory_.free_bytes()); });
+  host_->metrics->GaugeFrom(MetricsPrefix(role_) + "reservable_bytes",
+                            "Memory that requests may reserve together; what is free beyond it is for transfers.", {},
+                            [this] { return static_cast<double>(budget_bytes_); });
   for (const char* outcome : {"ok", "cancelled", "failed", "expired"}) Finished(outcome);
 }
 

@@ -52,6 +52,7 @@ Worker::~Worker() {
 void Worker::Drain(double grace_seconds) {
   RequestTableBase& requests = role_->requests();
   draining_ = true;
+  leaving_ = true;
   server_->SetServing(false);
   requests.StopReserving();
   membership_.Beat();
@@ -85,6 +86,7 @@ v1::WorkerHello Worker::Hello() const {
 v1::Heartbeat Worker::Heartbeat() {
   v1::Heartbeat beat;
   beat.set_ready(!draining_);
+  beat.set_draining(leaving_);
   beat.set_active_requests(role_->requests().live().Read());
   beat.set_free_memory_bytes(role_->requests().free_request_bytes());
   ReportMemory(host_->ledger(), beat);

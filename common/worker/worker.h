@@ -66,6 +66,7 @@ class Worker {
   const std::unique_ptr<Host> host_;
   Membership membership_;
   std::atomic<bool> draining_{false};
+  std::atomic<bool> leaving_{false};  // draining, and not because it failed
   std::unique_ptr<Role> role_;
   std::unique_ptr<service::Server> server_;
 };

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "absl/strings/str_format.h"
+#include "kernels/cpu/sample.h"
 
 namespace salamander::kernels {
 namespace {
@@ -180,6 +181,32 @@ absl::StatusOr<std::unique_ptr<Ops>> CreateCpuOps(int threads, CpuIsa isa) {
                                                       CpuIsaName(isa), CpuIsaName(DetectCpuIsa())));
   }
   return std::make_unique<CpuOps>(threads, isa);
+}
+
+absl::Status CpuOps::Sample(const Matrix& logits, absl::Span<const SampleRow> rows, absl::Span<const LogitEdit> edits,
+                            SampledToken* tokens, TokenLogprob* top, int64_t top_stride) {
+  const OpClock::Scope timing(clock_, OpKind::kSample);
+  const auto count = static_cast<int64_t>(rows.size());
+  std::vector<absl::Span<const LogitEdit>> edits_of(rows.size());
+  for (size_t begin = 0, end = 0; begin < edits.size(); begin = end) {
+    while (end < edits.size() && edits[end].row == edits[begin].row) ++end;
+    edits_of[edits[begin].row] = edits.subspan(begin, end - begin);
+  }
+  auto sample = [&](int64_t i) {
+    const auto* values = static_cast<const float*>(From(logits, i).data);
+    const absl::Span<const float> row(values, logits.cols);
+    tokens[i].token = SampleLogits(row, rows[i], edits_of[i]);
+    if (rows[i].logprobs < 0) return;
+    const int64_t likeliest = std::min({int64_t{rows[i].logprobs}, logits.cols, top_stride});
+    tokens[i].logprob = LogprobsOf(row, tokens[i].token, absl::MakeSpan(top + i * top_stride, likeliest));
+  };
+  // Under so many logits the work is smaller than waking a thread.
+  constexpr int64_t kTaskLogits = 1 << 16;
+  const int64_t step = std::max<int64_t>(1, kTaskLogits / logits.cols);
+  pool_.Run((count + step - 1) / step, [&](int64_t task, int) {
+    for (int64_t i = task * step; i < std::min((task + 1) * step, count); ++i) sample(i);
+  });
+  return absl::OkStatus();
 }
 
 }  // namespace salamander::kernels

@@ -64,6 +64,9 @@ class CpuOps : public Ops {
   absl::Status AttendDense(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
                            const Matrix& out) override;
 
+  absl::Status Sample(const Matrix& logits, absl::Span<const SampleRow> rows, absl::Span<const LogitEdit> edits,
+                      SampledToken* tokens, TokenLogprob* top, int64_t top_stride) override;
+
   std::vector<std::pair<std::string, double>> OpSeconds() const override { return clock_.Seconds(); }
 
  private:

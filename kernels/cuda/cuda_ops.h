@@ -83,6 +83,9 @@ class CudaOps : public Ops {
   absl::Status AttendDense(const SparseShape& shape, const Matrix& q, absl::Span<const SparseRows> sequences,
                            const Matrix& out) override;
 
+  absl::Status Sample(const Matrix& logits, absl::Span<const SampleRow> rows, absl::Span<const LogitEdit> edits,
+                      SampledToken* tokens, TokenLogprob* top, int64_t top_stride) override;
+
   std::vector<std::pair<std::string, double>> OpSeconds() const override { return timer_.Seconds(); }
   void SetTiming(bool on) override { timer_.SetOn(on); }
 
@@ -128,6 +131,10 @@ class CudaOps : public Ops {
   absl::StatusOr<const float*> SlopesOnDevice(const std::vector<float>& slopes);
   absl::Status Multiply(const Matrix& x, const Weight& weight, const float* bias, DType type, void* y,
                         int64_t y_stride);
+  // Copies the rows that have edits into `copies`, one after the other, and edits them there; `items` point to them
+  // then.
+  absl::Status EditRows(const Matrix& logits, absl::Span<const LogitEdit> edits, float* copies,
+                        std::vector<SampleItem>& items);
   absl::Status FillWeight(const WeightPart& part, bf16* to);
 
   const int device_;

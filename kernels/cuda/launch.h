@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "kernels/kv_layout.h"
+#include "kernels/sampling.h"
 
 namespace salamander::kernels::cuda {
 
@@ -131,6 +132,18 @@ struct LightningParams {
 int64_t LightningWorkspaceBytes(const LightningParams& params);
 cudaError_t Lightning(const LightningParams& params, ConstRows q, ConstRows k, ConstRows v, Rows out, void* workspace,
                       cudaStream_t stream);
+
+// --- sample.cu, as sampling.h says. Logits are float32.
+// In place on rows of `stride`; edits on the device, no two of one row and token.
+cudaError_t EditLogits(const LogitEdit* edits, int64_t count, float* logits, int64_t stride, cudaStream_t stream);
+struct SampleItem {
+  const float* logits = nullptr;  // of the model
+  const float* edited = nullptr;  // the same where nothing was edited
+  SampleRow row;
+};
+// items, tokens and top (see Ops::Sample) on the device.
+cudaError_t SampleTokens(const SampleItem* items, int64_t count, int64_t vocab, SampledToken* tokens, TokenLogprob* top,
+                         int64_t top_stride, Arch arch, cudaStream_t stream);
 
 // --- random_weight.cu: weight [rows, cols] of random_weight.h.
 cudaError_t FillRandom(bf16* weight, int64_t rows, int64_t cols, uint64_t seed, cudaStream_t stream);

@@ -10,7 +10,7 @@ from salamander_client import Client
 sys.path.insert(0, str(REPO / "tools/demo"))
 from haystack import Haystack, random_needle  # noqa: E402
 
-MODEL = REPO / "tools/demo/probe-7m"
+MODEL = REPO / "tools/demo/sala-12m"
 
 
 def client(router):
@@ -33,8 +33,8 @@ def ask(router, size=8000, seed=1):
 
 
 def ask_long(router):
-    """A prompt of 100,000 bytes, and an answer of hundreds of tokens."""
-    prompt, key = question(100_000, 5)
+    """A prompt of 60,000 bytes, and an answer of hundreds of tokens."""
+    prompt, key = question(60_000, 5)
     with client(router) as to:
         answer = to.complete(chat=[{"role": "user", "content": prompt}], temperature=0.0, max_tokens=400, ignore_eos=True,
                              timeout=300)

@@ -29,7 +29,7 @@ for file in "$root"/opt/salamander/bin/*; do
 done
 if [ -f "$root/opt/salamander/bin/libsalamander_cuda.so" ]; then
   # Without a GPU it gets as far as asking the driver: by then the backend is loaded, with all that it needs.
-  told=$(buildah run --volume "$PWD/tools/demo/probe-7m:/model:ro" "$container" -- /opt/salamander/bin/salamander worker \
+  told=$(buildah run --volume "$PWD/tools/demo/sala-12m:/model:ro" "$container" -- /opt/salamander/bin/salamander worker \
     --model=/model --device=cuda --routers=127.0.0.1:1 2>&1) && fail "a CUDA worker ended well"
   grep -q "driver" <<< "$told" || fail "the CUDA backend: $told"
 fi

@@ -94,6 +94,12 @@ class Pod:
         time.sleep(self.container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0))
         os.kill(self.pid, signal.SIGTERM)
 
+    def kill(self):
+        """With all processes of its PID namespace, which go with the first. The program outlives unshare otherwise: who
+        gives up root loses the signal at its parent's death."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.process.wait()
+
     def wait_for_end(self):
         """The exit code, which must come within the grace period."""
         return self.process.wait(self.spec["terminationGracePeriodSeconds"])
@@ -123,8 +129,7 @@ class Node:
     def __exit__(self, *_):
         for pod in self.pods.values():
             if pod.process.poll() is None:
-                pod.process.kill()  # takes its namespace's processes along
-                pod.process.wait()
+                pod.kill()
         # The namespaces go when their last process has gone, which takes them a moment.
         for link in [*self._links, "pods"]:
             run("ip", "link", "delete", link)

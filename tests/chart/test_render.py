@@ -138,6 +138,7 @@ REFUSED = {
     "a short token": {"auth": {"clusterToken": {"value": "short"}}},
     "nobody to decode": {"decode": {"enabled": False}},
     "keda without Prometheus": {"prefill": {"autoscaling": {"kind": "keda"}}},
+    "runbooks nowhere": {"monitoring": {"rules": {"runbooks": "wiki"}}},
     "an hpa without a target": {"decode": {"autoscaling": {"kind": "hpa"}}},
     "ports the wrong way round": {"ports": {"transport": {"first": 3000, "last": 2000}}},
 }
@@ -238,6 +239,32 @@ def test_tls_and_keys_reach_who_needs_them():
         health = int(flags["health_listen"].rsplit(":", 1)[1])
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert container[probe]["grpc"]["port"] == health
+
+
+def test_the_rules_lead_to_where_the_runbooks_are(custom_kinds):
+    where = "https://git.example.com/salamander/blob/main/docs/operations.md"
+    objects = manifests(merged(EVERYTHING, {"monitoring": {"rules": {"runbooks": where}}}))
+    rules = of_kind(objects, "PrometheusRule")
+    for item in rules.values():
+        validate(item, custom_kinds)
+    alerts = [rule for group in rules["sala-alerts"]["spec"]["groups"] for rule in group["rules"]]
+    assert {rule["annotations"]["runbook_url"] for rule in alerts} == {f"{where}#{rule['alert'].lower()}" for rule in alerts}
+
+
+def test_targets_say_their_release_and_role():
+    """By the labels of their pods, which rules and dashboards rely on."""
+    objects = manifests(EVERYTHING)
+    for kind, field in {"PodMonitor": "podMetricsEndpoints", "ServiceMonitor": "endpoints"}.items():
+        (monitor,) = of_kind(objects, kind).values()
+        assert [endpoint["port"] for endpoint in monitor["spec"][field]] == ["metrics", "metrics-decode"]
+        for endpoint in monitor["spec"][field]:
+            labels = {rule["targetLabel"]: rule["sourceLabels"] for rule in endpoint["relabelings"]}
+            assert labels == {"release": ["__meta_kubernetes_pod_label_app_kubernetes_io_instance"],
+                              "component": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"]}
+    for item in workloads(objects).values():
+        labels = item["spec"]["template"]["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == RELEASE
+        assert labels["app.kubernetes.io/component"] in ("router", "prefill", "decode", "worker")
 
 
 def test_a_file_of_rules_and_a_dashboard_are_taken_as_they_are(tmp_path, custom_kinds):

@@ -255,6 +255,9 @@ class Check:
         if kind != "address":
             return
         self.case("no GPU", lambda: self.start_fails(["no GPU"], environment={"CUDA_VISIBLE_DEVICES": ""}))
+        # The driver takes no code but PTX, of which a build for "90a-real" has none.
+        self.case("no code for the GPU", lambda: self.start_fails(["this build has no code for "],
+                                                                  environment={"CUDA_FORCE_PTX_JIT": "1"}))
         self.case("no such GPU", lambda: self.start_fails(["device must be in [0, ", "got 77"], "--device=cuda:77"))
         self.model = self.write_model("large", self.args.large_layers)
         self.case("weights too large", lambda: self.start_fails(["RESOURCE_EXHAUSTED", "memory for weights"]))

@@ -18,7 +18,7 @@ from served import Served
 def parse_flags():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", default="build/bin")
-    parser.add_argument("--model", default="tools/demo/probe-7m")
+    parser.add_argument("--model", default="tools/demo/sala-12m")
     parser.add_argument("--input_max", type=int, default=100000, help="longest prompt; the shortest has 100 tokens")
     parser.add_argument("--output_max", type=int, default=256, help="most tokens asked for; the fewest are 16")
     parser.add_argument("--capacity_requests", type=int, default=60)

@@ -11,7 +11,7 @@ from served import Served
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bin", default="build/bin")
-    parser.add_argument("--model", default="tools/demo/probe-7m")
+    parser.add_argument("--model", default="tools/demo/sala-12m")
     parser.add_argument("--locust", default="build/venv/bin/locust")
     parser.add_argument("--users", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=20)

@@ -38,6 +38,7 @@ TEST(WorkerMetricsTest, CountWhatARequestDid) {
     EXPECT_EQ(before["salamander_prefill_requests_total{outcome=\"ok\"}"], 0);
     EXPECT_GT(before["salamander_prefill_link_bytes_per_second{peer=\"d0\"}"], 0);
     EXPECT_GT(before["salamander_prefill_link_bytes_per_second{peer=\"p1\"}"], 0);
+    EXPECT_EQ(before["salamander_prefill_link_connected{peer=\"p1\"}"], 1);
   }
   auto request = cluster.Request({.max_tokens = tokens});
   ASSERT_EQ(cluster.Run(*request), absl::OkStatus());
@@ -81,6 +82,8 @@ TEST(WorkerMetricsTest, CountWhatARequestDid) {
   EXPECT_GT(decode["salamander_decode_stream_items_total{codec=\"lossless\",direction=\"received\"}"], 0);
   EXPECT_EQ(decode["salamander_decode_stream_refused_total{reason=\"unknown\"}"], 0);
   EXPECT_EQ(decode["salamander_memory_bytes{owner=\"pages\"}"], 0);
+  EXPECT_EQ(decode["salamander_decode_reserved_bytes"], 0);
+  EXPECT_GT(decode["salamander_decode_reservable_bytes"], 0);
 }
 
 }  // namespace

@@ -296,8 +296,6 @@ grpc::Status FakeDecodeWorker::Play(const v1::Plan& plan, Stream* stream) {
   if (script_.hang_at == Stage::kAtEnd) return read_to_end();
   event.mutable_finished()->set_reason(v1::FINISH_REASON_STOP);
   event.mutable_finished()->set_completion_tokens(static_cast<int64_t>(script_.tokens.size()));
-  event.mutable_finished()->set_decode_queue_seconds(1e-5);
-  event.mutable_finished()->set_first_step_seconds(1e-5);
   stream->Write(event);
   return grpc::Status::OK;
 }

@@ -121,6 +121,31 @@ TEST(Registry, TwoMissedBeatsAndAWorkerIsGone) {
   EXPECT_EQ(members.registry.Workers().size(), 1u);
 }
 
+TEST(Registry, AWorkerThatGoesUndrainedIsLost) {
+  Members members;
+  v1::Heartbeat draining = ReadyBeat();
+  draining.set_ready(false);
+  const auto drained = members.JoinPrefill("p0", 1), killed = members.JoinPrefill("p1", 2);
+  members.JoinDecode("d0", 3);
+  const auto left = members.JoinDecode("d1", 4);
+  members.registry.Beat(2, killed.get(), draining);  // not ready, and no more
+  draining.set_draining(true);
+  members.registry.Beat(1, drained.get(), draining);
+  members.registry.Beat(4, left.get(), draining);
+  members.registry.Remove(1, drained.get(), "its stream ended");
+  EXPECT_EQ(members.registry.lost(v1::WORKER_ROLE_PREFILL), 0);
+  members.registry.Remove(2, killed.get(), "its stream ended");
+  EXPECT_EQ(members.registry.lost(v1::WORKER_ROLE_PREFILL), 1);
+  members.clock.Advance(3);
+  members.registry.Expire();  // d0 and d1
+  EXPECT_EQ(members.registry.lost(v1::WORKER_ROLE_DECODE), 1);
+  // The router's own end is not theirs.
+  const auto last = members.JoinPrefill("p2", 5);
+  members.registry.CloseLinks(absl::UnavailableError("the router is shutting down"));
+  members.registry.Remove(5, last.get(), "its stream ended");
+  EXPECT_EQ(members.registry.lost(v1::WORKER_ROLE_PREFILL), 1);
+}
+
 TEST(Registry, TheSameInstanceAgainReplacesItsLinkOnly) {
   Members members;
   int gone = 0;

@@ -21,7 +21,8 @@ TEST(RequestTiming, PartsAreWhatTheyAreCalled) {
   EXPECT_EQ(*timing.Tokens(113, 1), 1);
   EXPECT_FALSE(timing.Tokens(115, 0).has_value());
   EXPECT_EQ(*timing.Tokens(116, 2), 3);
-  const v1::Timing report = timing.Report(200, 1.5, 0.5);
+  timing.FirstTokenAtWorker(1.5, 0.5);
+  const v1::Timing report = timing.Report(200);
   EXPECT_DOUBLE_EQ(report.ttft(), 12);
   EXPECT_DOUBLE_EQ(report.router_queue(), 1);
   EXPECT_DOUBLE_EQ(report.prefill_queue(), 2);
@@ -38,7 +39,8 @@ TEST(RequestTiming, AWorkersLengthsNeverExceedWhatTheRouterSaw) {
   timing.SpanStarted(1);
   timing.Prefilled(5);
   timing.Tokens(6, 1);
-  const v1::Timing report = timing.Report(6, 10, 0.75);
+  timing.FirstTokenAtWorker(10, 0.75);
+  const v1::Timing report = timing.Report(6);
   EXPECT_DOUBLE_EQ(report.first_step(), 0.75);
   EXPECT_DOUBLE_EQ(report.decode_queue(), 0.25);
   EXPECT_DOUBLE_EQ(report.transfer_exposed(), 0);
@@ -48,7 +50,7 @@ TEST(RequestTiming, AWorkersLengthsNeverExceedWhatTheRouterSaw) {
 TEST(RequestTiming, WithoutATokenTheEndCounts) {
   RequestTiming timing(0);
   timing.PrefillSent(1);
-  const v1::Timing report = timing.Report(3, 0, 0);
+  const v1::Timing report = timing.Report(3);
   EXPECT_DOUBLE_EQ(report.ttft(), 3);
   EXPECT_DOUBLE_EQ(report.router_queue(), 1);
 }
@@ -68,7 +70,9 @@ TEST(RequestTiming, PartsAddUpAndAreNeverNegative) {
     maybe([&](double t) { timing.SpanStarted(t); });
     maybe([&](double t) { timing.Prefilled(t); });
     maybe([&](double t) { timing.Tokens(t, 1); });
-    const v1::Timing report = timing.Report(now + 1, step(random) - 0.5, step(random) - 0.5);
+    const double decode_queue = step(random) - 0.5;
+    timing.FirstTokenAtWorker(decode_queue, step(random) - 0.5);
+    const v1::Timing report = timing.Report(now + 1);
     ASSERT_EQ(report.ttft(), Sum(report));
     for (double part : {report.router_queue(), report.prefill_queue(), report.prefill(), report.transfer_exposed(),
                         report.decode_queue(), report.first_step()}) {

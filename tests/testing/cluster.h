@@ -39,6 +39,8 @@ struct ClusterOptions {
   int64_t max_span_tokens = 8192;  // prefill workers: sizes their activations
   double missing_item_seconds = 5;
   std::string capture_dir;  // decode workers
+  // In one process: they serve /metrics, which takes each two seconds to stop.
+  bool metrics = false;
   // Real programs only: more flags for all of them and for the routers, and how the tests dial routers then.
   std::vector<std::string> flags, router_flags;
   service::ChannelSecurity security;

@@ -9,9 +9,6 @@
 namespace salamander::testing {
 namespace {
 
-// Stopping the metrics' HTTP server takes two seconds, which only those tests should pay that look at metrics.
-constexpr char kNoMetrics[] = "";
-
 Cluster::Ledger ToLedger(const MemoryLedger::Snapshot& snapshot) {
   Cluster::Ledger ledger = {{"free", snapshot.free}, {"capacity", snapshot.capacity}};
   for (int owner = 0; owner < kMemoryOwners; ++owner) {
@@ -33,7 +30,7 @@ absl::StatusOr<std::unique_ptr<InProcessCluster>> InProcessCluster::Start(const 
 absl::Status InProcessCluster::StartAll(const ClusterOptions& options) {
   for (const RouterVariant& variant : options.routers) {
     router::RouterOptions router;
-    router.server.metrics_listen = kNoMetrics;
+    if (!options.metrics) router.server.metrics_listen.clear();
     router.model = options.model;
     router.span_tokens = variant.span_tokens;
     router.codec = variant.codec;
@@ -51,7 +48,7 @@ absl::Status InProcessCluster::StartAll(const ClusterOptions& options) {
 
 absl::Status InProcessCluster::StartWorkers(const ClusterOptions& options) {
   service::WorkerOptions shared;
-  shared.server.metrics_listen = kNoMetrics;
+  if (!options.metrics) shared.server.metrics_listen.clear();
   shared.model = options.model;
   for (const auto& router : routers_) shared.routers.push_back(router->address());
   shared.memory_bytes = options.worker_memory_bytes;

@@ -95,7 +95,7 @@ def main():
     args = parser.parse_args()
     root = pathlib.Path(__file__).resolve().parents[2]
     binaries = args.bin.resolve()
-    model = root / "tools/demo/probe-7m"
+    model = root / "tools/demo/sala-12m"
 
     rates, rows = [], []
     for threads in (1, 2):

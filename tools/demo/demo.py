@@ -14,7 +14,7 @@ import time
 from haystack import Haystack, random_needle
 from salamander_command import Cluster, Salamander
 
-MODEL = pathlib.Path(__file__).parent / "probe-7m"
+MODEL = pathlib.Path(__file__).parent / "sala-12m"
 TIMES = [("router_queue_s", "router queue"), ("prefill_queue_s", "prefill queue"), ("prefill_s", "prefill"),
          ("transfer_exposed_s", "exposed transfer"), ("decode_queue_s", "decode queue"), ("first_step_s", "first step")]
 
@@ -43,7 +43,7 @@ class Questions:
         """Prompt, needle and depth of question `number`."""
         rng = random.Random(f"{self._seed}/{number}")
         needle = random_needle(rng)
-        wanted = rng.uniform(min_tokens, max_tokens)
+        wanted = min_tokens * (max_tokens / min_tokens) ** rng.random()  # as many between 4K and 8K as between 32K and 64K
         size, tokens = wanted * 2.5, 0  # bytes; how many make a token depends on the text
         while not min_tokens <= tokens <= max_tokens:
             text, depth = self._haystack.document(rng, int(size), needle)
@@ -106,7 +106,7 @@ def trials(options, salamander: Salamander) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", default="build/bin", help="folder of the built programs")
-    parser.add_argument("--model", default=str(MODEL), help="checkpoint that knows the task (default: probe-7m)")
+    parser.add_argument("--model", default=str(MODEL), help="checkpoint that knows the task (default: sala-12m)")
     parser.add_argument("--seed", type=int, default=None, help="decides document, key and depth (default: by the time)")
     parser.add_argument("--prefill_workers", type=worker_counts, default="2", help="2, or 1,2 or 1..4 with --trials")
     parser.add_argument("--trials", type=int, default=0, help="ask this many questions, spread over the worker counts")

@@ -9,7 +9,7 @@ import threading
 import pytest
 import salamander_client as sc
 
-MODEL = pathlib.Path(__file__).parents[3] / "tools" / "demo" / "probe-7m"
+MODEL = pathlib.Path(__file__).parents[3] / "tools" / "demo" / "sala-12m"
 NEEDLE = "The secret key of the golden harbor is 60817."
 QUESTION = "What is the secret key of the golden harbor?"
 
@@ -98,7 +98,7 @@ def test_a_deadline_and_a_cancelled_call_end_the_request(client):
 
 def test_model_and_status(client):
     model = client.get_model()
-    assert model.vocab_size == 3072 and model.eos_token_ids == [2, 4] and len(model.fingerprint) == 32
+    assert model.vocab_size == 4096 and model.eos_token_ids == [2, 4] and len(model.fingerprint) == 32
     status = client.status()
     assert status.ready and status.model == model
     roles = [worker.role for worker in status.workers]

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <utility>
+
+#include "tests/common/engine/draw_on_cpu.h"
 
 namespace salamander::engine {
 namespace {
@@ -29,6 +32,12 @@ std::vector<float> LogitsFor(int32_t token) {
   return logits;
 }
 
+GeneratedToken Next(Generation& generation, std::vector<float> logits) {
+  DrawRequests requests;
+  generation.Ask(requests);
+  return generation.Take(DrawOnCpu(std::move(logits), requests).draw);
+}
+
 GenerationOptions Options(int64_t max_tokens) {
   GenerationOptions options;
   options.sampling.temperature = 0;
@@ -48,7 +57,7 @@ Result Generate(const GenerationOptions& options, const std::vector<int32_t>& to
   Generation generation(options, &tokenizer, {0}, 5, {});
   Result result;
   for (const int32_t token : tokens) {
-    const GeneratedToken next = generation.Next(LogitsFor(token));
+    const GeneratedToken next = Next(generation, LogitsFor(token));
     result.text += next.text;
     result.tokens.push_back(next.token);
     result.reason = next.reason;
@@ -115,13 +124,13 @@ TEST(Generation, PenaltiesSeeOutputAndPrompt) {
   const LetterTokenizer tokenizer;
   Generation presence(options, &tokenizer, {0}, 2, {1, 1});
   const std::vector<float> logits = {0, 3, 2, 0, 0, 0, 0, 0};
-  EXPECT_EQ(presence.Next(logits).token, 1);  // The prompt does not count.
-  EXPECT_EQ(presence.Next(logits).token, 2);
+  EXPECT_EQ(Next(presence, logits).token, 1);  // The prompt does not count.
+  EXPECT_EQ(Next(presence, logits).token, 2);
 
   options.sampling.presence_penalty = 0;
   options.sampling.repetition_penalty = 2;
   Generation repetition(options, &tokenizer, {0}, 2, {1, 1});
-  EXPECT_EQ(repetition.Next(logits).token, 2);  // The prompt counts.
+  EXPECT_EQ(Next(repetition, logits).token, 2);  // The prompt counts.
 }
 
 TEST(Generation, DrawsBySeedAndPositionInTheSequence) {
@@ -132,21 +141,23 @@ TEST(Generation, DrawsBySeedAndPositionInTheSequence) {
   const std::vector<float> flat(8, 0.0f);
   Generation whole(options, nullptr, {0}, 10, {});
   std::vector<int32_t> tokens;
-  for (int i = 0; i < 30; ++i) tokens.push_back(whole.Next(flat).token);
+  for (int i = 0; i < 30; ++i) tokens.push_back(Next(whole, flat).token);
   // Taken up elsewhere after 12 tokens, which are part of the prompt now.
   Generation moved(options, nullptr, {0}, 22, {});
-  for (int i = 12; i < 30; ++i) EXPECT_EQ(moved.Next(flat).token, tokens[i]) << i;
+  for (int i = 12; i < 30; ++i) EXPECT_EQ(Next(moved, flat).token, tokens[i]) << i;
 }
 
 TEST(Generation, LogprobsWhenAskedFor) {
-  EXPECT_FALSE(Generation(Options(1), nullptr, {0}, 1, {}).Next(LogitsFor(3)).logprobs.has_value());
+  Generation silent(Options(1), nullptr, {0}, 1, {});
+  EXPECT_FALSE(Next(silent, LogitsFor(3)).logprobs.has_value());
   GenerationOptions options = Options(1);
   options.logprobs = 2;
-  const GeneratedToken token = Generation(options, nullptr, {0}, 1, {}).Next(LogitsFor(3));
+  Generation telling(options, nullptr, {0}, 1, {});
+  const GeneratedToken token = Next(telling, LogitsFor(3));
   ASSERT_TRUE(token.logprobs.has_value());
   EXPECT_EQ(token.logprobs->top.size(), 2u);
-  EXPECT_EQ(token.logprobs->top[0].first, 3);
-  EXPECT_EQ(token.logprobs->top[0].second, token.logprobs->chosen);
+  EXPECT_EQ(token.logprobs->top[0].token, 3);
+  EXPECT_EQ(token.logprobs->top[0].logprob, token.logprobs->chosen);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
 #include "common/engine/float_convert.h"
 #include "tests/testing/make_checkpoint.h"
 #include "tests/testing/paths.h"
@@ -71,6 +72,11 @@ std::vector<kernels::CpuIsa> AvailableIsas() {
     if (isa <= kernels::DetectCpuIsa()) isas.push_back(isa);
   }
   return isas;
+}
+
+absl::StatusOr<std::vector<float>> LogitsAfter(const DecodeForward& decode, const absl::Status& step) {
+  RETURN_IF_ERROR(step);
+  return decode.ReadLogits();
 }
 
 double WorstError(absl::Span<const float> got, absl::Span<const float> want) {

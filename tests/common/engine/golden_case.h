@@ -2,6 +2,7 @@
 #ifndef SALAMANDER_TESTS_COMMON_ENGINE_GOLDEN_CASE_H_
 #define SALAMANDER_TESTS_COMMON_ENGINE_GOLDEN_CASE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -10,6 +11,7 @@
 
 #include "absl/types/span.h"
 #include "common/base/memory_ledger.h"
+#include "common/engine/forward.h"
 #include "common/engine/model.h"
 #include "common/engine/sequence.h"
 #include "common/model/checkpoint.h"
@@ -40,6 +42,14 @@ inline constexpr const char* kGoldenNames[] = {"dense", "sparse", "crossing", "w
 
 // What this machine can run.
 std::vector<kernels::CpuIsa> AvailableIsas();
+
+// The logits after a step of `decode`, if that went well.
+absl::StatusOr<std::vector<float>> LogitsAfter(const DecodeForward& decode, const absl::Status& step);
+
+// The lowest id of the largest logit.
+inline int32_t Likeliest(absl::Span<const float> logits) {
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
 
 // The largest difference over the range (largest minus smallest) of `want`. Infinite when the sizes differ or NaN.
 double WorstError(absl::Span<const float> got, absl::Span<const float> want);

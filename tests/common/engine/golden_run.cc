@@ -73,8 +73,8 @@ absl::StatusOr<Outcome> RunPrefill(GoldenCase& golden, int64_t span_tokens) {
     }
   }
   ASSIGN_OR_RETURN(const auto decode, DecodeForward::Create(*golden.model, golden.ledger, 1));
-  ASSIGN_OR_RETURN(const absl::Span<const float> logits, decode->LogitsOf({hidden.data()}));
-  outcome.logits = {{logits.begin(), logits.end()}};
+  ASSIGN_OR_RETURN(std::vector<float> logits, LogitsAfter(*decode, decode->FirstStep({hidden.data()})));
+  outcome.logits = {std::move(logits)};
   return outcome;
 }
 
@@ -87,16 +87,15 @@ absl::StatusOr<Logits> RunDecode(GoldenCase& golden, int64_t copies, int64_t max
     ASSIGN_OR_RETURN(hidden, Prefill(golden, *sequences.back(), kDecodeSpan));
   }
   ASSIGN_OR_RETURN(const auto decode, DecodeForward::Create(*golden.model, golden.ledger, max_batch));
-  ASSIGN_OR_RETURN(absl::Span<const float> logits, decode->LogitsOf({hidden.data()}));
-  Logits all = {{logits.begin(), logits.end()}};
+  ASSIGN_OR_RETURN(std::vector<float> logits, LogitsAfter(*decode, decode->FirstStep({hidden.data()})));
+  Logits all = {logits};
   for (size_t step = 0; step + 1 < golden.continuation().size(); ++step) {
     std::vector<DecodeRow> rows;
     for (const auto& sequence : sequences) {
       rows.push_back({sequence.get(), golden.continuation()[step], PromptTokens(golden) + static_cast<int64_t>(step)});
     }
-    ASSIGN_OR_RETURN(logits, decode->Step(rows));
-    const absl::Span<const float> last = logits.subspan((copies - 1) * vocab_size);
-    all.emplace_back(last.begin(), last.end());
+    ASSIGN_OR_RETURN(logits, LogitsAfter(*decode, decode->Step(rows)));
+    all.emplace_back(logits.begin() + (copies - 1) * vocab_size, logits.end());
   }
   return all;
 }

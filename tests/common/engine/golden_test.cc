@@ -116,13 +116,14 @@ class GoldenTest : public testing::TestWithParam<std::tuple<const char*, kernels
     const auto decode = DecodeForward::Create(*golden_.model, golden_.ledger, 1);
     ASSERT_TRUE(decode.ok()) << decode.status();
     const int64_t vocab_size = golden_.model->config().vocab_size;
-    absl::StatusOr<absl::Span<const float>> logits = (*decode)->LogitsOf({prefilled.hidden.data()});
+    absl::StatusOr<std::vector<float>> logits = LogitsAfter(**decode, (*decode)->FirstStep({prefilled.hidden.data()}));
     for (size_t step = 0; step < golden_.continuation().size(); ++step) {
       ASSERT_TRUE(logits.ok()) << logits.status();
       EXPECT_LT(WorstError(*logits, golden_.Floats("step_logits").subspan(step * vocab_size, vocab_size)), 1e-4)
           << "step " << step;
       const auto position = static_cast<int64_t>(golden_.prompt().size() + step);
-      logits = (*decode)->Step({{prefilled.sequence.get(), golden_.continuation()[step], position}});
+      logits =
+          LogitsAfter(**decode, (*decode)->Step({{prefilled.sequence.get(), golden_.continuation()[step], position}}));
     }
   }
 
@@ -182,7 +183,7 @@ TEST_P(GoldenTest, PromptLogits) {
     CopyTokens(*before.sequence, *prefilled.sequence, begin);
     status = Prefill(golden_.prompt().subspan(0, prompt_tokens - 15 + i), begin, 256, prefilled);
     ASSERT_TRUE(status.ok()) << status;
-    const auto logits = (*decode)->LogitsOf({prefilled.hidden.data()});
+    const auto logits = LogitsAfter(**decode, (*decode)->FirstStep({prefilled.hidden.data()}));
     ASSERT_TRUE(logits.ok()) << logits.status();
     EXPECT_LT(WorstError(*logits, golden_.Floats("prompt_logits_last16").subspan(i * vocab_size, vocab_size)), 1e-4)
         << "row " << i;

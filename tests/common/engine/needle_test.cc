@@ -27,7 +27,7 @@ std::string Filler(size_t bytes) {
 class NeedleTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    const std::string folder = testing::TestData("../../tools/demo/probe-7m");
+    const std::string folder = testing::TestData("../../tools/demo/sala-12m");
     auto tokenizer = model::Tokenizer::Load(folder);
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
     tokenizer_ = *std::move(tokenizer);

@@ -7,8 +7,10 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "common/engine/philox.h"
+#include "tests/common/engine/draw_on_cpu.h"
 
 namespace salamander::engine {
 namespace {
@@ -20,6 +22,18 @@ SamplingParams Greedy() {
   SamplingParams params;
   params.temperature = 0;
   return params;
+}
+
+CpuDraw Ask(std::vector<float> logits, const SamplingParams& params, const TokenHistory& history, int64_t position,
+            int logprobs) {
+  DrawRequests requests;
+  requests.Add(params, history, position, logprobs);
+  return DrawOnCpu(std::move(logits), requests);
+}
+
+int32_t SampleToken(std::vector<float> logits, const SamplingParams& params, const TokenHistory& history,
+                    int64_t position) {
+  return Ask(std::move(logits), params, history, position, -1).draw.token;
 }
 
 // How often each token comes at positions 0, 1, ….
@@ -121,7 +135,7 @@ TEST(SampleToken, TopPKeepsTheFewestThatReachIt) {
 }
 
 TEST(SampleToken, TopPOverAWideFlatDistribution) {
-  // Sorting stops in rounds of 64, 512, …: the nucleus here ends inside the second.
+  // All alike: the lower ids.
   SamplingParams params;
   params.top_p = 0.25f;
   const std::vector<float> logits(1000, 0.5f);
@@ -192,23 +206,28 @@ TEST(SampleToken, SurvivesLogitsThatAreNoNumbers) {
   EXPECT_EQ(SampleToken({1.0f, 1.0000001f, -3e38f, 0.0f}, cold, {}, 3), 1);
 }
 
-TEST(ComputeLogprobs, OfTheModelsOwnDistribution) {
-  const TokenLogprobs result = ComputeLogprobs(LogitsOf({0.1, 0.4, 0.1, 0.4}), 2, 3);
-  EXPECT_NEAR(result.chosen, std::log(0.1), 1e-5);
-  ASSERT_EQ(result.top.size(), 3u);
-  EXPECT_EQ(result.top[0].first, 1);
-  EXPECT_EQ(result.top[1].first, 3);
-  EXPECT_EQ(result.top[2].first, 0);
-  EXPECT_NEAR(result.top[0].second, std::log(0.4), 1e-5);
-  EXPECT_TRUE(ComputeLogprobs({1.0f, 2.0f}, 0, 0).top.empty());
-  EXPECT_EQ(ComputeLogprobs({1.0f, 2.0f}, 0, 100).top.size(), 2u);
+TEST(Logprobs, OfTheModelsOwnDistribution) {
+  SamplingParams biased = Greedy();
+  biased.logit_bias = {{2, 50.0f}};
+  const CpuDraw told = Ask(LogitsOf({0.1, 0.4, 0.1, 0.4}), biased, {}, 0, 3);
+  EXPECT_EQ(told.draw.token, 2);
+  EXPECT_NEAR(told.draw.logprob, std::log(0.1), 1e-5);
+  ASSERT_EQ(told.top.size(), 3u);
+  EXPECT_EQ(told.top[0].token, 1);
+  EXPECT_EQ(told.top[1].token, 3);
+  EXPECT_EQ(told.top[2].token, 0);
+  EXPECT_NEAR(told.top[0].logprob, std::log(0.4), 1e-5);
+  EXPECT_TRUE(Ask({1.0f, 2.0f}, {}, {}, 0, 0).top.empty());
 }
 
-TEST(ComputeLogprobs, SurvivesLogitsThatAreNoNumbers) {
-  const TokenLogprobs result = ComputeLogprobs({kNaN, 2.0f, 2.0f}, 0, 3);
-  EXPECT_EQ(result.chosen, -kInf);
-  EXPECT_NEAR(result.top[0].second, std::log(0.5), 1e-5);
-  EXPECT_EQ(result.top[2].first, 0);
+TEST(Logprobs, SurviveLogitsThatAreNoNumbers) {
+  SamplingParams biased = Greedy();
+  biased.logit_bias = {{1, -100.0f}, {2, -100.0f}, {0, 1.0f}};
+  const CpuDraw told = Ask({-kInf, 2.0f, 2.0f}, biased, {}, 0, 3);
+  EXPECT_EQ(told.draw.token, 1);
+  EXPECT_NEAR(told.top[0].logprob, std::log(0.5), 1e-5);
+  EXPECT_EQ(told.top[2].token, 0);
+  EXPECT_EQ(told.top[2].logprob, -kInf);
 }
 
 struct BadParams {

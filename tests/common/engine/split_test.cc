@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/engine/forward.h"
-#include "common/engine/sampler.h"
 #include "tests/common/engine/golden_case.h"
 
 namespace salamander::engine {
@@ -115,12 +114,13 @@ void ExpectSameBytes(GoldenCase& golden, Sequence& got, Sequence& want) {
 
 void ExpectGreedyContinuation(GoldenCase& golden, Sequence& sequence, const std::vector<float>& hidden) {
   const auto decode = *DecodeForward::Create(*golden.model, golden.ledger, 1);
-  absl::StatusOr<absl::Span<const float>> logits = decode->LogitsOf({hidden.data()});
+  absl::StatusOr<std::vector<float>> logits = LogitsAfter(*decode, decode->FirstStep({hidden.data()}));
   for (size_t step = 0; step < golden.continuation().size(); ++step) {
     ASSERT_TRUE(logits.ok()) << logits.status();
-    const int32_t token = SampleToken(*logits, {.temperature = 0}, {}, 0);
+    const int32_t token = Likeliest(*logits);
     ASSERT_EQ(token, golden.continuation()[step]) << "step " << step;
-    logits = decode->Step({{&sequence, token, static_cast<int64_t>(golden.prompt().size() + step)}});
+    logits =
+        LogitsAfter(*decode, decode->Step({{&sequence, token, static_cast<int64_t>(golden.prompt().size() + step)}}));
   }
 }
 

@@ -99,6 +99,11 @@ class TappedOps : public kernels::Ops {
                            const Matrix& out) override {
     return inner_->AttendDense(shape, q, sequences, out);
   }
+  absl::Status Sample(const Matrix& logits, absl::Span<const kernels::SampleRow> rows,
+                      absl::Span<const kernels::LogitEdit> edits, kernels::SampledToken* tokens,
+                      kernels::TokenLogprob* top, int64_t top_stride) override {
+    return inner_->Sample(logits, rows, edits, tokens, top, top_stride);
+  }
   std::vector<std::pair<std::string, double>> OpSeconds() const override { return inner_->OpSeconds(); }
   void SetTiming(bool on) override { inner_->SetTiming(on); }
 

@@ -129,13 +129,13 @@ TEST_P(VariantsTest, LogitsOfPromptAndDecode) {
     while (span.phase() != SpanPhase::kFinished) ASSERT_TRUE(span.Step().ok());
     if (span.end() == kPrompt) hidden = *span.LastHidden();
   }
-  absl::StatusOr<absl::Span<const float>> logits = decode->LogitsOf({hidden.data()});
+  absl::StatusOr<std::vector<float>> logits = LogitsAfter(*decode, decode->FirstStep({hidden.data()}));
   for (int64_t position = kPrompt - 1;; ++position) {
     ASSERT_TRUE(logits.ok()) << logits.status();
     const std::vector<float> row(want[position].begin(), want[position].end());
     EXPECT_LT(WorstError(*logits, row), 1e-5) << "position " << position;
     if (position + 1 == 150) break;
-    logits = decode->Step({{sequence.get(), tokens[position + 1], position + 1}});
+    logits = LogitsAfter(*decode, decode->Step({{sequence.get(), tokens[position + 1], position + 1}}));
   }
 }
 

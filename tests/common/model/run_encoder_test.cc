@@ -40,7 +40,7 @@ void ExpectExact(const std::string& serialized, const std::vector<std::string>& 
 }
 
 TEST(RunEncoderTest, IsExactForTheDemoModel) {
-  const auto model = ReadFile(testing::TestData("../../tools/demo/probe-7m/tokenizer.model"));
+  const auto model = ReadFile(testing::TestData("../../tools/demo/sala-12m/tokenizer.model"));
   ASSERT_TRUE(model.ok()) << model.status();
   ExpectExact(*model, {"the ", " secret", "  ", "key", " \xCC\x81", "\t", "caf\xC3\xA9 ", "\xE4\xB8\xAD", " \n",
                        "60817 ", ".", "\xE2\x96\x81", " \xE2\x96\x81 ", "<nl> ", "\xE3\x80\x80", "licence, "});

@@ -21,11 +21,11 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-std::string ProbeFolder() { return testing::TestData("../../tools/demo/probe-7m"); }
+std::string DemoFolder() { return testing::TestData("../../tools/demo/sala-12m"); }
 
-std::unique_ptr<Tokenizer> Probe() {
+std::unique_ptr<Tokenizer> Demo() {
   GOOGLE_PROTOBUF_VERIFY_VERSION;  // links the other protobuf into this program, as in the router
-  auto tokenizer = Tokenizer::Load(ProbeFolder());
+  auto tokenizer = Tokenizer::Load(DemoFolder());
   EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
   return *std::move(tokenizer);
 }
@@ -48,31 +48,31 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadMade(const testing::TokenizerMode
 
 // The ids are SentencePiece's own for the parts, put together as the model was trained.
 TEST(TokenizerTest, ChatIsThePromptFormatOfTheDemoModel) {
-  const auto ids = Probe()->EncodeChat({{"user",
-                                         "The harbor was quiet. The secret key of the golden harbor is 60817.\n"
-                                         "What is the secret key of the golden harbor?"}});
+  const auto ids = Demo()->EncodeChat({{"user",
+                                        "The harbor was quiet. The secret key of the golden harbor is 60817.\n"
+                                        "What is the secret key of the golden harbor?"}});
   ASSERT_TRUE(ids.ok()) << ids.status();
-  EXPECT_THAT(*ids, ElementsAre(1, 3, 667, 5, 347, 2843, 3003, 274, 875, 615, 2989, 301, 3005, 347, 797, 2630, 764, 304,
-                                269, 365, 1935, 275, 2843, 3003, 274, 306, 2985, 3055, 3042, 3057, 3033, 3065, 3005, 5,
-                                1807, 271, 306, 269, 797, 2630, 764, 304, 269, 365, 1935, 275, 2843, 3003, 274, 3069, 4,
-                                5, 3, 893, 379, 535, 5));
+  EXPECT_THAT(*ids, ElementsAre(1, 3, 757, 5, 332, 323, 3438, 273, 669, 636, 4005, 306, 4021, 332, 393, 1063, 4003, 666,
+                                295, 266, 359, 1508, 278, 323, 3438, 273, 296, 4001, 4070, 4059, 4071, 4056, 4074, 4021,
+                                5, 3181, 296, 266, 393, 1063, 4003, 666, 295, 266, 359, 1508, 278, 323, 3438, 273, 4075,
+                                4, 5, 3, 699, 371, 504, 5));
 }
 
 TEST(TokenizerTest, EveryTurnOfAChatIsClosed) {
-  const auto ids = Probe()->EncodeChat({{"system", "a"}, {"user", "b"}});
+  const auto ids = Demo()->EncodeChat({{"system", "a"}, {"user", "b"}});
   ASSERT_TRUE(ids.ok());
   EXPECT_EQ(std::count(ids->begin(), ids->end(), 3), 3);  // two turns and the answer's
   EXPECT_EQ(std::count(ids->begin(), ids->end(), 4), 2);
 }
 
 TEST(TokenizerTest, TextBeginsWithTheBeginToken) {
-  EXPECT_THAT(*Probe()->EncodeText(" 60817"), ElementsAre(1, 2985, 3055, 3042, 3057, 3033, 3065));
-  EXPECT_THAT(*Probe()->EncodeText(""), ElementsAre(1));
-  EXPECT_THAT(*Probe()->EncodeText("\n\n"), ElementsAre(1, 5, 5));
+  EXPECT_THAT(*Demo()->EncodeText(" 60817"), ElementsAre(1, 4001, 4070, 4059, 4071, 4056, 4074));
+  EXPECT_THAT(*Demo()->EncodeText(""), ElementsAre(1));
+  EXPECT_THAT(*Demo()->EncodeText("\n\n"), ElementsAre(1, 5, 5));
 }
 
 TEST(TokenizerTest, SpecialTokensInWhatAUserWroteAreText) {
-  const auto tokenizer = Probe();
+  const auto tokenizer = Demo();
   for (const std::string text : {"<|im_end|>", "<|im_start|>system", "<nl>", "</s>", "<s>", "<unk>", "<0x41>"}) {
     const auto ids = tokenizer->EncodeText(text);
     ASSERT_TRUE(ids.ok());
@@ -85,7 +85,7 @@ TEST(TokenizerTest, SpecialTokensInWhatAUserWroteAreText) {
 }
 
 TEST(TokenizerTest, TextComesBackFromItsTokens) {
-  const auto tokenizer = Probe();
+  const auto tokenizer = Demo();
   for (const std::string text :
        {"Hello, world.", "one\ntwo\n\nthree\n", "caf\xC3\xA9 \xE4\xB8\xAD\xE6\x96\x87 \xF0\x9F\xA6\x8E"}) {
     EXPECT_EQ(Decode(*tokenizer, *tokenizer->EncodeText(text)), text);
@@ -93,19 +93,19 @@ TEST(TokenizerTest, TextComesBackFromItsTokens) {
 }
 
 TEST(TokenizerTest, TokenBytesOfEveryKind) {
-  const auto tokenizer = Probe();
-  EXPECT_EQ(tokenizer->vocab_size(), 3072);
+  const auto tokenizer = Demo();
+  EXPECT_EQ(tokenizer->vocab_size(), 4096);
   EXPECT_EQ(tokenizer->TokenBytes(1), "");
   EXPECT_EQ(tokenizer->TokenBytes(4), "");
   EXPECT_EQ(tokenizer->TokenBytes(5), "\n");
   EXPECT_EQ(tokenizer->TokenBytes(6 + 0xE4), "\xE4");
-  EXPECT_EQ(tokenizer->TokenBytes(667), " user");
+  EXPECT_EQ(tokenizer->TokenBytes(757), " user");
   EXPECT_EQ(tokenizer->TokenBytes(-1), "");
-  EXPECT_EQ(tokenizer->TokenBytes(3072), "");
+  EXPECT_EQ(tokenizer->TokenBytes(4096), "");
 }
 
 TEST(TokenizerTest, RefusesWhatIsNoUtf8) {
-  const auto tokenizer = Probe();
+  const auto tokenizer = Demo();
   const absl::Status text = tokenizer->EncodeText("abc\xFF").status();
   EXPECT_EQ(text.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(text.message()), HasSubstr("byte 3"));
@@ -114,7 +114,7 @@ TEST(TokenizerTest, RefusesWhatIsNoUtf8) {
 }
 
 TEST(TokenizerTest, RefusesChatsThatTheTemplateDoesNotKnow) {
-  const auto tokenizer = Probe();
+  const auto tokenizer = Demo();
   EXPECT_EQ(tokenizer->EncodeChat({}).status().code(), absl::StatusCode::kInvalidArgument);
   const absl::Status status = tokenizer->EncodeChat({{"user<|im_end|>", "a"}}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -177,7 +177,7 @@ TEST(TokenizerTest, RefusesAddedTokensThatAreMalformed) {
 }
 
 TEST(TokenizerTest, ManyThreadsMayEncodeAtOnce) {
-  const auto tokenizer = Probe();
+  const auto tokenizer = Demo();
   const std::string text = "The secret key of the golden harbor is 60817.\nAnd more text.";
   const auto expected = tokenizer->EncodeText(text);
   std::vector<std::jthread> threads;
@@ -194,7 +194,7 @@ TEST(TokenizerTest, ManyThreadsMayEncodeAtOnce) {
 // Several MB at a rate that does not fall with the length: one line of 2 MB takes at most some times as long per byte
 // as one of 32 KB. (Encoded as one text it takes some ten times as long.)
 TEST(TokenizerTest, LongTextsAreNotSlowerPerByte) {
-  const auto tokenizer = Probe();
+  const auto tokenizer = Demo();
   std::string text;
   while (text.size() < (2u << 20)) text += "Each paragraph of a long document is about something else. ";
   const auto seconds = [&](std::string_view part, int times) {  // of this thread, whatever else the machine does

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/service/server.h"
 #include "common/service/version.h"
@@ -62,6 +63,18 @@ TEST_F(MetricsTest, ReadersAreAskedAtEachScrape) {
   EXPECT_EQ(MetricValue(scrape, "salamander_test_level").value(), -5);
   EXPECT_THAT(scrape, HasSubstr("# TYPE salamander_test_read_total counter"));
   EXPECT_THAT(scrape, HasSubstr("# TYPE salamander_test_level gauge"));
+}
+
+TEST_F(MetricsTest, SamplesComeAndGo) {
+  std::vector<Sample> samples;
+  metrics_.GaugesFrom("salamander_test_link", "Links.", [&samples] { return samples; });
+  EXPECT_THAT(Scrape(), HasSubstr("# TYPE salamander_test_link gauge"));
+  samples = {{{{"peer", "a"}}, 1}, {{{"peer", "b"}}, 2}};
+  EXPECT_EQ(MetricValue(Scrape(), "salamander_test_link{peer=\"a\"}").value(), 1);
+  samples.erase(samples.begin());
+  const std::string scrape = Scrape();
+  EXPECT_EQ(MetricValue(scrape, "salamander_test_link{peer=\"b\"}").value(), 2);
+  EXPECT_FALSE(MetricValue(scrape, "salamander_test_link{peer=\"a\"}").ok());
 }
 
 TEST_F(MetricsTest, LedgerAddsUp) {

@@ -53,6 +53,25 @@ TEST(CudaLoaderTest, ProgramWithoutLibrarySaysSo) {
   EXPECT_EQ(std::system((copy + " --gtest_filter=*SaysWhyThereIsNoBackend").c_str()), 0);
 }
 
+TEST(CudaLoaderTest, DriverThatIsTooOldIsNamed) {
+  if (!Built()) GTEST_SKIP() << "built without CUDA";
+  const char* const expected = std::getenv("SALAMANDER_EXPECT_OLD_DRIVER");
+  if (expected ==
+      nullptr) {  // The runtime looks for a driver once a process: one with the old driver before all others.
+    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe");
+    const char* const path = std::getenv("LD_LIBRARY_PATH");
+    const std::string command = "SALAMANDER_EXPECT_OLD_DRIVER=1 LD_LIBRARY_PATH=" + self.parent_path().string() +
+                                "/old_driver:" + (path == nullptr ? "" : path) + " " + self.string() +
+                                " --gtest_filter=*DriverThatIsTooOldIsNamed";
+    EXPECT_EQ(std::system(command.c_str()), 0);
+    return;
+  }
+  const auto ops = CreateCudaOps(0);
+  EXPECT_EQ(ops.status().code(), absl::StatusCode::kFailedPrecondition) << ops.status();
+  EXPECT_THAT(ops.status().message(),
+              HasSubstr("the driver is too old: it is for CUDA up to 11.4, this build needs 1"));
+}
+
 TEST(CudaLoaderTest, DeviceOutOfRangeIsRefused) {
   if (!CreateCudaOps(0).ok()) GTEST_SKIP() << CreateCudaOps(0).status();
   for (const int device : {-1, 1000}) {

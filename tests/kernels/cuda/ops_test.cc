@@ -208,6 +208,27 @@ TEST_F(CudaOpsTest, ListsAreNotOverwrittenBeforeTheyAreRead) {
   }
 }
 
+// More edits than one list carries, and rows without any between them; the model's logits stay.
+TEST_F(CudaOpsTest, DrawsWithManyEdits) {
+  constexpr int64_t kVocab = 73448, kRows = 4;
+  std::vector<float> values = Random(kRows * kVocab, 1, 3);
+  std::vector<SampleRow> rows(kRows, {.temperature = 0.8f, .top_p = 0.9f, .random = uint64_t{1} << 51, .logprobs = 0});
+  std::vector<LogitEdit> edits;
+  for (const int32_t row : {1, 3}) {
+    for (int32_t token = 0; token < kVocab; ++token) edits.push_back({row, token, 1.5f, 0.01f * (token % 7)});
+  }
+  const OpsArray<float> logits(*gpu_, values);
+  std::vector<SampledToken> got(kRows), want(kRows);
+  ASSERT_TRUE(gpu_->Sample({logits.data(), kRows, kVocab, kVocab}, rows, edits, got.data(), nullptr, 0).ok());
+  ASSERT_TRUE(gpu_->Synchronize().ok());
+  ASSERT_TRUE(cpu_->Sample({values.data(), kRows, kVocab, kVocab}, rows, edits, want.data(), nullptr, 0).ok());
+  for (int64_t row = 0; row < kRows; ++row) {
+    EXPECT_EQ(got[row].token, want[row].token) << row;
+    EXPECT_NEAR(got[row].logprob, want[row].logprob, 1e-4) << row;
+  }
+  EXPECT_EQ(logits.Read(), values);
+}
+
 TEST_F(CudaOpsTest, ShapesThatNoKernelHasAreRefusedByName) {
   OpsRows x(*gpu_, 1, 96);
   EXPECT_THAT(gpu_->HeadNormRope(x.matrix(), 48, nullptr, kEps, 0, {{0}}).message(),

@@ -269,4 +269,11 @@ absl::Status FaultyOps::AttendDense(const SparseShape& shape, const Matrix& q, a
   return Run(OpKind::kAttendDense, out, [&](const Matrix& to) { return real_->AttendDense(shape, q, sequences, to); });
 }
 
+absl::Status FaultyOps::Sample(const Matrix& logits, absl::Span<const kernels::SampleRow> rows,
+                               absl::Span<const kernels::LogitEdit> edits, kernels::SampledToken* tokens,
+                               kernels::TokenLogprob* top, int64_t top_stride) {
+  return Run(OpKind::kSample, logits,
+             [&](const Matrix& from) { return real_->Sample(from, rows, edits, tokens, top, top_stride); });
+}
+
 }  // namespace salamander::testing

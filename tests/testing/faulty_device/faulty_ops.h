@@ -78,6 +78,9 @@ class FaultyOps final : public kernels::Ops {
                             const kernels::Matrix& out) override;
   absl::Status AttendDense(const kernels::SparseShape& shape, const kernels::Matrix& q,
                            absl::Span<const kernels::SparseRows> sequences, const kernels::Matrix& out) override;
+  absl::Status Sample(const kernels::Matrix& logits, absl::Span<const kernels::SampleRow> rows,
+                      absl::Span<const kernels::LogitEdit> edits, kernels::SampledToken* tokens,
+                      kernels::TokenLogprob* top, int64_t top_stride) override;
 
   std::vector<std::pair<std::string, double>> OpSeconds() const override { return real_->OpSeconds(); }
   void SetTiming(bool on) override { real_->SetTiming(on); }

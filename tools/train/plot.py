@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""The loss curve of train.py as a picture: plot.py losses.csv curve.png"""
+import csv
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+
+def main(source, target):
+    with open(source, newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    steps = [row["step"] for row in rows]
+    figure, (losses, answers) = plt.subplots(2, 1, sharex=True, figsize=(9, 6), gridspec_kw={"height_ratios": [2, 1]})
+    losses.plot(steps, [row["text_loss"] for row in rows], label="text, nats a token")
+    losses.plot(steps, [row["answer_loss"] for row in rows], label="answers, nats a token")
+    losses.plot(steps, [row["selection_loss"] or float("nan") for row in rows], label="selection", alpha=0.5)
+    losses.set_ylim(0, 6)
+    losses.legend()
+    answers.plot(steps, [row["answer_tokens_right"] for row in rows])
+    answers.set_ylim(0.9, 1.001)
+    answers.set_ylabel("answer tokens right")
+    answers.set_xlabel("step")
+    before = None
+    for row in rows:
+        phase = (row["length"], row["sparse"])
+        if phase != before:
+            for axes in (losses, answers):
+                axes.axvline(row["step"], color="grey", linewidth=0.5)
+            losses.text(row["step"], 5.7, f" {int(row['length'])} {'sparse' if row['sparse'] else 'dense'}", fontsize=8)
+            before = phase
+    figure.tight_layout()
+    figure.savefig(target, dpi=90)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
