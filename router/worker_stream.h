@@ -17,8 +17,8 @@
 
 namespace salamander::router {
 
-// Keeps itself alive until gRPC is done with it. Any thread; handlers run on gRPC's threads, one at a time, and only
-// post. `on_end` is the last and comes exactly once, whatever happens.
+// Keeps itself alive until gRPC is done with it. Any thread; handlers run on gRPC's threads, one at a time, with no
+// lock held. `on_end` is the last and comes exactly once, whatever happens.
 template <typename Command, typename Event>
 class WorkerStream final : public grpc::ClientBidiReactor<Command, Event> {
  public:

@@ -137,6 +137,8 @@ absl::StatusOr<Json> Load(const BenchServeFlags& flags, const std::vector<Arriva
   if (const auto after = clients[0].GetStatus(); after.ok()) {
     router["cpu_s"] = after->router_cpu_seconds - before.router_cpu_seconds;
     router["cpu_source"] = "GetStatus.router_cpu_seconds, before and after";
+  } else {
+    router["cpu_error"] = after.status().ToString();
   }
   return LoadReport(result, flags.levels, flags.Workload(), std::move(router));
 }
