@@ -129,7 +129,7 @@ def test_decode_memory_is_used_up(scene):
 
 def test_a_decode_worker_is_killed(scene):
     with scene.load(clients=2):
-        time.sleep(3)
+        wait_until(lambda: increase(scene, "salamander_decode_requests") > 0, 30, "a request that can be lost")
         scene.cluster.processes["decode-0"].kill()
         stage(scene, "SalamanderTargetDown", "SalamanderNoWorkers", "SalamanderWorkerLost", "SalamanderErrors")
         scene.start("decode", 0)
