@@ -41,8 +41,8 @@ def phase(**over):
 
 def test_a_batch_is_decided_by_seed_and_step(text):
     sampler = samples.Sampler(text, TOKENIZER)
-    first = sampler.batch(1, 7, 6, 1024, phase())
-    again, other = sampler.batch(1, 7, 6, 1024, phase()), sampler.batch(1, 8, 6, 1024, phase())
+    first = sampler.batch(1, 7, range(6), 1024, phase())
+    again, other = sampler.batch(1, 7, range(6), 1024, phase()), sampler.batch(1, 8, range(6), 1024, phase())
     assert first[0].shape == first[1].shape == (6, 1025)
     assert (first[0] == again[0]).all() and (first[1] == again[1]).all()
     assert (first[0] != other[0]).any()
@@ -76,6 +76,47 @@ def test_the_last_assignment_is_the_last(text):
             variable = next(v for v in wordings.VARIABLES if re.search(rf"\b{v}\b", question))
             mine = [i for i, fact in enumerate(task.facts) if re.search(rf"\b{variable}\b", fact)]
             assert value in task.facts[mine[-1]]
+
+
+def given(variable: str, shown: str) -> list[str]:
+    """What a variable is set to in a text, in order."""
+    wording = "|".join(re.escape(fact).replace(r"\{0\}", variable).replace(r"\{1\}", r"(\d+)") for fact, _ in wordings.ASSIGNMENTS)
+    return ["".join(groups) for groups in re.findall(wording, shown)]
+
+
+def test_a_running_question_asks_for_the_value_as_of_then(text):
+    sampler, asked = samples.Sampler(text, TOKENIZER), 0
+    for seed in range(20):
+        tokens, kinds = sampler._running(random.Random(seed), 4097, 20)
+        assert len(tokens) == len(kinds) == 4097
+        shown = decode(tokens).replace("<nl>", "")
+        turns = re.findall(r"\n ([^\n]*)<\|im_end\|>\n<\|im_start\|> assistant\n (\d+)<\|im_end\|>", shown)
+        assert len(turns) == shown.count("assistant\n")
+        for question, answer in turns:
+            variable = next(v for v in wordings.VARIABLES if re.search(rf"\b{v}\b", question))
+            before = shown[:shown.index(f" {question}<|im_end|>\n<|im_start|> assistant\n {answer}<")]
+            assert given(variable, before)[-1].startswith(answer)  # a digit of the text may follow
+            asked += 1
+    assert asked > 40
+
+
+def test_ordinal_questions_are_answered_from_the_assignments():
+    kinds = {"first": lambda values, _: values[0], "before": lambda values, _: values[-2], "number": lambda values, n: values[n - 1],
+             "how": lambda values, _: str(len(values))}
+    wording = {"first": wordings.FIRST, "before": wordings.BEFORE_LAST, "number": wordings.ORDINAL, "how": wordings.HOW_MANY}
+    seen = set()
+    for seed in range(40):
+        task = wordings.assignments(random.Random(seed), 20, variables=2, ordinals=3)
+        for question, answer in task.questions:
+            for kind, right in kinds.items():
+                for form in wording[kind]:
+                    found = re.fullmatch(re.escape(form).replace(r"\{0\}", "(?P<name>[a-z]+)").replace(r"\{1\}", r"(?P<n>\d+)"),
+                                         question)
+                    if found:
+                        values = given(found["name"], "\n".join(task.facts))
+                        assert answer == right(values, int(found["n"]) if kind == "number" else 0)
+                        seen.add(kind)
+    assert seen == set(kinds)
 
 
 def test_evaluation_prompts_have_the_asked_length_and_depth(text, tmp_path):

@@ -27,9 +27,9 @@ class Sampler:
         self._user = [self._turn_start] + self._sp.encode("user") + [self._newline]
         self._assistant = [self._turn_end, self._newline, self._turn_start] + self._sp.encode("assistant") + [self._newline]
 
-    def batch(self, seed: int, step: int, count: int, length: int, phase: dict):
-        """tokens and kinds [count, length + 1] of one step."""
-        parts = [self.sequence(random.Random((seed << 40) + (step << 12) + i), length + 1, phase) for i in range(count)]
+    def batch(self, seed: int, step: int, numbers: range, length: int, phase: dict):
+        """tokens and kinds [sequences, length + 1] of the sequences of one step that have these numbers."""
+        parts = [self.sequence(random.Random((seed << 40) + (step << 12) + i), length + 1, phase) for i in numbers]
         return np.stack([p[0] for p in parts]), np.stack([p[1] for p in parts])
 
     def sequence(self, rng, size, phase):
@@ -103,12 +103,14 @@ class Sampler:
         low, high = phase["facts"]
         count = round(low * (high / low) ** rng.random())
         kind = rng.choices(list(self._mix(phase)), self._mix(phase).values())[0]
+        if kind == "running":
+            return self._running(rng, size, min(count, 40)) or self.sequence(rng, size, phase)
         if kind == "keys":
             tasks = [wordings.keys(rng, count)]
         elif kind == "pairs":
             tasks = [wordings.pairs(rng, count)]
         elif kind == "assignments":
-            tasks = [wordings.assignments(rng, min(count, 32))]
+            tasks = [wordings.assignments(rng, min(count, 96), None, phase.get("ordinals", 0))]
         else:
             tasks = [wordings.keys(rng, max(1, count // 3)), wordings.pairs(rng, max(1, count // 3)),
                      wordings.assignments(rng, max(1, min(16, count // 3)))]
@@ -116,6 +118,33 @@ class Sampler:
         rng.shuffle(questions)
         return self._place_tasks(rng, size, tasks, questions[:rng.randint(1, phase["questions"])], rng.random() < 0.3) or \
             self.sequence(rng, size, phase)
+
+    def _running(self, rng, size, count):
+        """A conversation whose messages each bring more text with assignments and ask for a variable's last value as of then;
+        tokens and kinds [size], or None if there is no room."""
+        made = wordings.assigned(rng, count, rng.choice([1, 1, 2, 3]))
+        facts = [self._sp.encode(made.fact.format(*setting)) for setting in made.settings]
+        cuts = sorted({count, *(rng.randint(1, count) for _ in range(rng.randint(1, 11)))})  # facts before each question
+        turns = []
+        for cut in cuts:
+            asked, answer = rng.choice(list(dict(made.settings[:cut]).items()))
+            turns.append((self._sp.encode(rng.choice(made.questions).format(asked)), self._sp.encode(answer)))
+        around = [self._user + [self._newline] + question + self._assistant + answer + [self._turn_end, self._newline]
+                  for question, answer in turns]
+        room = size - 1 - sum(map(len, around)) - sum(len(fact) + 1 for fact in facts)
+        if room < size // 4:
+            return None
+        # A message's share of the text is that of the facts it brings, so that they lie evenly.
+        text, tokens, kinds, before = self._lines(rng, size), [np.array([BEGIN])], [np.array([NO_LOSS])], 0
+        for first, cut, (question, answer) in zip([0, *cuts], cuts, turns):
+            share = room * cut // count - room * first // count
+            body, body_kinds = self._hide(rng, text[before:], share, [facts[first:cut]], (0, 0))
+            asking = [self._newline] + question + self._assistant
+            tokens += [self._user, body, asking, answer, [self._turn_end, self._newline]]
+            kinds += [[NO_LOSS] * len(self._user), body_kinds, [NO_LOSS] * len(asking), [ANSWER] * len(answer), [ANSWER, NO_LOSS]]
+            before += share + len(facts[first:cut])
+        tokens, kinds = np.concatenate(tokens)[:size], np.concatenate(kinds)[:size]
+        return tokens.astype(np.int32), kinds.astype(np.uint8)
 
     def one_question(self, rng, size, task):
         """A sequence with one task hidden in it and one of its questions at the end."""

@@ -5,18 +5,21 @@
 
 OUT gets state.pt (everything that resuming needs) and losses.csv. Run again, it goes on where it stopped, with the same
 numbers as without the stop. --stop_after ends a run early, for machines that are lent for minutes. --init begins with the
-weights of a checkpoint folder instead of random ones.
+weights of a checkpoint folder instead of random ones. Started by torchrun, each process has a GPU and a share of every step's
+sequences; gradients are averaged.
 """
 import argparse
 import contextlib
 import csv
 import functools
 import json
+import os
 import pathlib
 import time
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 import checkpoint
@@ -25,15 +28,16 @@ from model import Model, Plain, make_layout
 from optimiser import Optimiser
 from samples import ANSWER, FACT, TEXT, Sampler
 
-LOG_STEPS = 50
+LOG_STEPS, STOP_STEPS = 50, 10
+PROCESS, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
 COLUMNS = ["step", "seconds", "length", "sparse", "rate", "text_loss", "answer_loss", "answer_tokens_right", "selection_loss"]
 
 
 class Steps(torch.utils.data.Dataset):
-    """The batches of all steps; a step's batch depends on the seed and its number alone."""
+    """This process's share of all steps' batches; a step's batch depends on the seed and its number alone."""
 
-    def __init__(self, config, data: pathlib.Path):
-        self._config, self._data = config, data
+    def __init__(self, config, data: pathlib.Path, process: int, processes: int):
+        self._config, self._data, self._process, self._processes = config, data, process, processes
         self._phases = [phase for phase in config["phases"] for _ in range(phase["steps"])]
         self._sampler = None
 
@@ -48,9 +52,14 @@ class Steps(torch.utils.data.Dataset):
             torch.set_num_threads(1)
             self._sampler = Sampler(np.memmap(self._data / "train.u16", np.uint16, "r"), str(self._data / "tokenizer.model"))
         phase, seed = self._phases[step], self._config["seed"]
-        count = self._config["tokens_per_step"] // phase["length"]
-        tokens, kinds = self._sampler.batch(seed, step, count, phase["length"], phase)
-        rows = np.stack([self._rows(np.random.default_rng([seed, step, i]), kinds[i]) for i in range(count)])
+        tokens = phase.get("tokens_per_step", self._config["tokens_per_step"])
+        count, left = divmod(tokens, phase["length"] * self._processes)
+        if left or not count:
+            raise ValueError(f"{tokens} tokens a step are no whole number of sequences of {phase['length']} for each of "
+                             f"{self._processes} processes")
+        mine = range(self._process * count, (self._process + 1) * count)
+        tokens, kinds = self._sampler.batch(seed, step, mine, phase["length"], phase)
+        rows = np.stack([self._rows(np.random.default_rng([seed, step, i]), kinds[i - mine[0]]) for i in mine])
         return torch.from_numpy(tokens), torch.from_numpy(kinds), torch.from_numpy(rows)
 
     def _rows(self, rng, kinds):
@@ -81,6 +90,7 @@ class Trainer:
             self.model.load_state_dict(checkpoint.read_weights(init))
         self.model.to(device)
         self.optimiser = Optimiser(self.model, config["optimiser"])
+        self._processes = dist.get_world_size() if dist.is_initialized() else 1
         self.step, self.seconds, self.log = 0, 0.0, []
         self._told = torch.zeros(6, device=device)  # sums since the last line of the log
         self._recorded = None  # of the phase
@@ -103,8 +113,11 @@ class Trainer:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *self.log])
 
     def rate(self, total):
-        """Of the peak: a warm-up, then straight down to nothing."""
-        return min(1.0, (self.step + 1) / self.config["warmup_steps"], max(0.01, (total - self.step) / total))
+        """Of the peak: a warm-up, the share `hold` of the steps at the peak, then straight down to nothing; at
+        `schedule_steps`, where the configuration has fewer."""
+        total = self.config.get("schedule_steps", total)
+        falling = total * (1 - self.config.get("hold", 0))
+        return min(1.0, (self.step + 1) / self.config["warmup_steps"], max(0.01, (total - self.step) / falling))
 
     def _autocast(self):
         return torch.autocast("cuda", torch.bfloat16) if self.device == "cuda" else contextlib.nullcontext()
@@ -118,8 +131,27 @@ class Trainer:
             told = self._losses(self.model, hidden, tokens[:, 1:].flatten(), kinds[:, 1:].flatten())
         text, answer = told[0] / told[1].clamp(min=1), told[2] / told[3].clamp(min=1)
         (text + config["answer_weight"] * answer + config["selection_weight"] * selection).backward()
+        if self._processes > 1:
+            self._average_gradients()
         self.optimiser.step()
         self._told += torch.cat([told.detach(), selection.detach().float()[None]])
+
+    def _average_gradients(self):
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        flat /= self._processes
+        torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(flat.split([g.numel() for g in gradients]), gradients)])
+
+    def _over(self, deadline):
+        """Whether to stop now; processes agree about it."""
+        if self._processes == 1:
+            return time.monotonic() >= deadline
+        if self.step % STOP_STEPS:
+            return False
+        late = torch.tensor(float(time.monotonic() >= deadline), device=self.device)
+        dist.all_reduce(late, op=dist.ReduceOp.MAX)
+        return bool(late.item())
 
     def train_step(self, phase, batch, total):
         self.optimiser.set_factor(self.rate(total))
@@ -137,11 +169,14 @@ class Trainer:
         loader = iter(torch.utils.data.DataLoader(
             steps, batch_size=None, sampler=sampler, num_workers=workers, pin_memory=self.device == "cuda",
             prefetch_factor=8 if workers else None))
-        while self.step < total and time.monotonic() < deadline:
+        while self.step < total and not self._over(deadline):
             phase, rate = steps.phase(self.step), self.rate(total)
             self.train_step(phase, next(loader), total)
             if self.step % LOG_STEPS == 0 or self.step == total:
                 self.seconds = time.monotonic() - started
+                if self._processes > 1:
+                    dist.all_reduce(self._told)
+                    self._told[5] /= self._processes
                 text, texts, answer, answers, right, selection = self._told.tolist()
                 done = (self.step - 1) % LOG_STEPS + 1
                 row = [self.step, round(self.seconds, 1), phase["length"], int(phase["sparse"]), round(rate, 5),
@@ -149,7 +184,7 @@ class Trainer:
                        round(selection / done, 4)]
                 self.log.append(row)
                 self._told.zero_()
-                if self.step % (LOG_STEPS * 4) == 0 or self.step == total:
+                if PROCESS == 0 and (self.step % (LOG_STEPS * 4) == 0 or self.step == total):
                     print(" ".join(f"{name} {value}" for name, value in zip(COLUMNS, row)), flush=True)
         self.seconds = time.monotonic() - started
 
@@ -166,6 +201,10 @@ def main():
     parser.add_argument("--workers", type=int, default=12, help="processes that make sequences")
     options = parser.parse_args()
     deadline = time.monotonic() + options.stop_after
+    if PROCESSES > 1:
+        if options.device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if options.device == "cuda" else "gloo")
     config = json.loads(options.config.read_text())
     options.out.mkdir(parents=True, exist_ok=True)
     parts = Plain
@@ -173,12 +212,15 @@ def main():
         torch.backends.cuda.matmul.allow_tf32 = True
         from kernels import Compiled as parts
     trainer = Trainer(config, options.out, options.init, options.device, parts,
-                      options.device == "cuda" and not options.launch_each)
+                      options.device == "cuda" and not options.launch_each and PROCESSES == 1)
     print(f"{sum(p.numel() for p in trainer.model.parameters()) / 1e6:.2f} M parameters, from step {trainer.step}", flush=True)
     with recorded.side_stream(options.device):
-        trainer.run(Steps(config, options.data), options.workers, deadline)
-    trainer.save()
+        trainer.run(Steps(config, options.data, PROCESS, PROCESSES), options.workers, deadline)
+    if PROCESS == 0:
+        trainer.save()
     memory = torch.cuda.max_memory_allocated() / 2**30 if options.device == "cuda" else 0
+    if PROCESSES > 1:
+        dist.destroy_process_group()
     print(f"step {trainer.step} after {trainer.seconds:.0f} s, {memory:.1f} GiB of device memory", flush=True)
 
 

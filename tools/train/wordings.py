@@ -26,6 +26,10 @@ ASSIGNMENTS = [("The value of {0} is now {1}.", ["What is the last value of {0}?
                ("Set {0} to {1}.", ["What was {0} set to last?", "What is the value of {0} at the end?"]),
                ("{0} = {1}", ["What is the last value of {0}?", "What is {0} at the end?"]),
                ("After this step {0} is {1}.", ["What is {0} after the last step?"])]
+FIRST = ["What is the first value of {0}?", "What was {0} set to first?"]
+BEFORE_LAST = ["What is the value of {0} before the last?", "Which value did {0} have before its last one?"]
+ORDINAL = ["What is value number {1} of {0}?", "Which value did {0} get at time {1}?"]
+HOW_MANY = ["How many values did {0} get?", "How often was {0} set?"]
 COPY = ['Repeat the sentence that begins with "{0}".', 'Which sentence begins with "{0}"?', 'Copy the sentence "{0} ..."']
 EXPLAIN = ["Tell me about {0}.", "Explain: {0}", "Write about {0}.", "What can you say about {0}?", "{0}?"]
 CONTINUE = ["Continue this text: {0}", "Go on: {0}", "{0}"]
@@ -83,14 +87,41 @@ def pairs(rng: random.Random, count: int) -> Task:
                 [(rng.choice(questions).format(label), v) for label, v in values.items()], rng.random() < 0.5)
 
 
-def assignments(rng: random.Random, count: int) -> Task:
-    """`count` assignments in all, spread over few variables."""
+def ordinal(rng: random.Random, variable: str, values: list[str]) -> tuple[str, str]:
+    """A question that takes counting the variable's values."""
+    kind = rng.randrange(4)
+    if kind == 0:
+        return rng.choice(FIRST).format(variable), values[0]
+    if kind == 1 and len(values) > 1:
+        return rng.choice(BEFORE_LAST).format(variable), values[-2]
+    if kind == 2:
+        return rng.choice(HOW_MANY).format(variable), str(len(values))
+    number = rng.randint(1, len(values))
+    return rng.choice(ORDINAL).format(variable, number), values[number - 1]
+
+
+@dataclass
+class Assignments:
+    settings: list[tuple[str, str]]  # variable and value, in their order
+    fact: str  # wording
+    questions: list[str]  # wordings that ask for the last value
+
+
+def assigned(rng: random.Random, count: int, variables: int) -> Assignments:
+    """`count` assignments spread over `variables`, each of which is set at least once."""
     fact, questions = pick(rng, ASSIGNMENTS)
-    variables = rng.sample(VARIABLES, min(rng.choice([1, 1, 2, 3, 5]), count))
-    digits = rng.choice([2, 3, 4, 5])
-    facts, last = [], {}
-    for number in range(count):
-        variable = variables[number] if number < len(variables) else rng.choice(variables)
-        last[variable] = "".join(rng.choice("0123456789") for _ in range(digits))
-        facts.append(fact.format(variable, last[variable]))
-    return Task(facts, [(rng.choice(questions).format(variable), v) for variable, v in last.items()])
+    names, digits = rng.sample(VARIABLES, min(variables, count, len(VARIABLES))), rng.choice([2, 3, 4, 5, 5])
+    order = names + [rng.choice(names) for _ in range(count - len(names))]
+    rng.shuffle(order)
+    return Assignments([(name, "".join(rng.choice("0123456789") for _ in range(digits))) for name in order], fact, questions)
+
+
+def assignments(rng: random.Random, count: int, variables: int | None = None, ordinals: int = 0) -> Task:
+    """The last value of each variable, and `ordinals` more questions about its others. Most variables are set 4 to 32 times."""
+    made = assigned(rng, count, variables or max(1, round(count / rng.randint(4, 32))))
+    questions = []
+    for name in dict(made.settings):
+        values = [value for variable, value in made.settings if variable == name]
+        questions.append((rng.choice(made.questions).format(name), values[-1]))
+        questions += dict(ordinal(rng, name, values) for _ in range(ordinals)).items()
+    return Task([made.fact.format(*setting) for setting in made.settings], questions)
