@@ -130,10 +130,10 @@ lint: deps
 # A test asks for more memory than there is: that must fail as it does without a sanitizer.
 sanitize: deps
 	cmake -S . -B $(BUILD)-asan -G Ninja -DSALAMANDER_SANITIZER=address,undefined
-	ninja -C $(BUILD)-asan -j $(JOBS)
+	ninja -C $(BUILD)-asan -j $(JOBS) single_process_tests
 	ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(CTEST) --test-dir $(BUILD)-asan -L 'unit|inprocess' -j $(JOBS)
 	cmake -S . -B $(BUILD)-tsan -G Ninja -DSALAMANDER_SANITIZER=thread
-	ninja -C $(BUILD)-tsan -j $(JOBS)
+	ninja -C $(BUILD)-tsan -j $(JOBS) single_process_tests
 	TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp:ignore_noninstrumented_modules=1:halt_on_error=1:allocator_may_return_null=1 $(CTEST) --test-dir $(BUILD)-tsan -L 'unit|inprocess' -j $(JOBS)
 
 clean:

@@ -41,6 +41,9 @@ if(SALAMANDER_SANITIZER)
   list(APPEND SALAMANDER_TEST_ENVIRONMENT UCX_MEM_MMAP_HOOK_MODE=none)
 endif()
 
+# What `make sanitize` runs: tests without other programs of the project.
+add_custom_target(single_process_tests)
+
 # salamander_test(NAME SOURCES … DEPS … [TIMEOUT seconds] [LABELS …]): a GoogleTest program, run by ctest as one test.
 # Labels: unit (fast, in one process; also run under the sanitizers), cluster (starts processes), slow.
 function(salamander_test name)
@@ -61,4 +64,7 @@ function(salamander_test name)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}"
                                            ENVIRONMENT "${SALAMANDER_TEST_ENVIRONMENT}")
+  if("unit" IN_LIST ARG_LABELS OR "inprocess" IN_LIST ARG_LABELS)
+    add_dependencies(single_process_tests ${name})
+  endif()
 endfunction()
