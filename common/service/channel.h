@@ -22,8 +22,8 @@ inline constexpr int kMaxMessageBytes = 256 << 20;
 // Calls that one connection may have running; more wait at the client.
 inline constexpr int kMaxStreamsPerConnection = 4096;
 
-// Either end pings an otherwise silent connection this often and gives it up when no answer came in time, so a host
-// that vanished without a word is noticed in about their sum.
+// The dialing end pings an otherwise silent connection this often and gives it up when no answer came in time, so a
+// host that vanished without a word is noticed in about their sum; the serving end pings every ten seconds.
 inline constexpr int kKeepaliveTimeMs = 2000;
 inline constexpr int kKeepaliveTimeoutMs = 3000;
 
