@@ -70,7 +70,8 @@ class Receiver {
  public:
   // Installs itself as the transport's handler. Transport, ledger and stats outlive it.
   Receiver(const ReceiverOptions& options, transport::Transport* transport, MemoryLedger* ledger, StreamStats* stats);
-  // All subscriptions are gone by then.
+  // All subscriptions are gone by then. What the transport is receiving at that moment gives its staging memory back
+  // when the transport is done with it.
   ~Receiver();
 
   // `on_change` runs after every verified item and once on failure, on an internal thread; it must not block and must
