@@ -252,7 +252,7 @@ void PlayedRequest::WaitUntilHearing() {
 
 bool PlayedRequest::WaitUntil(const std::function<bool(const Seen&)>& condition) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, std::chrono::seconds(60), [&] { return condition(seen_); });
+  return changed_.wait_for(lock, std::chrono::seconds(300), [&] { return condition(seen_); });
 }
 
 PlayedRequest::Seen PlayedRequest::seen() const {

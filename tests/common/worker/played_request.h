@@ -68,7 +68,7 @@ class PlayedRequest {
   absl::Status Wait();
   void Cancel();
   void Hear();
-  // False if it does not come to hold within 60 s.
+  // False if it does not come to hold within 300 s: a sanitizer on a busy machine takes a minute for some.
   bool WaitUntil(const std::function<bool(const Seen&)>& condition);
   Seen seen() const;
   std::vector<int32_t> tokens() const { return seen().tokens; }
