@@ -26,11 +26,10 @@ class Salamander:
 
     def _json(self, subcommand: str, prompt: str, *args: str):
         """Runs a subcommand on a chat of one message; its stderr, with the progress bar, is ours."""
-        with tempfile.NamedTemporaryFile("w", dir=self._prompts.name, encoding="utf-8") as file:
-            file.write(prompt)
-            file.flush()
-            command = self.command(subcommand, "--chat", f"--prompt_file={file.name}", *args)
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
+        path = pathlib.Path(self._prompts.name) / "prompt.txt"
+        path.write_text(prompt, encoding="utf-8")
+        command = self.command(subcommand, "--chat", f"--prompt_file={path}", *args)
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
         if done.returncode != 0:
             raise SystemExit(f"demo: {' '.join(command[:2])} failed with exit code {done.returncode}")
         return json.loads(done.stdout)
