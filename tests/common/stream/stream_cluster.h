@@ -56,10 +56,8 @@ class Outcomes {
     std::lock_guard lock(mutex_);
     ++expected_;
     return [this](const absl::Status& status) {
-      {
-        std::lock_guard inner(mutex_);
-        statuses_.push_back(status);
-      }
+      std::lock_guard inner(mutex_);  // until the signal is given: whoever waited for the last one may destroy both
+      statuses_.push_back(status);
       signal_.Notify();
     };
   }
